@@ -1,0 +1,148 @@
+//! PyTorch's distributed checkpoint directory: `.metadata`, a pickle that is written last, and `__R_I.distcp` files, each a
+//! row of small `torch.save` archives.
+//!
+//! Source of the layout: `torch.distributed.checkpoint.metadata` and `.filesystem` of PyTorch 2.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::dtype::Dtype;
+use super::pickle::{Pickle, Value};
+use super::torch::salvage_pickle;
+use crate::finding::{Code, Finding};
+use crate::members::Members;
+
+/// Where one item's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file, relative to the directory.
+    pub file: String,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+}
+
+/// What one name of the state is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A tensor, in one or several chunks.
+    Tensor {
+        /// Its element type, where known.
+        dtype: Option<Dtype>,
+        /// Its shape.
+        shape: Vec<u64>,
+    },
+    /// Anything else, pickled.
+    Bytes(Option<Place>),
+}
+
+/// What `.metadata` says.
+#[derive(Debug, Default)]
+pub struct Metadata {
+    /// The state by fully qualified name.
+    pub items: BTreeMap<String, Item>,
+    /// The pickle itself, for its imports.
+    pub pickle: Option<Pickle>,
+    /// What was noticed.
+    pub findings: Vec<Finding>,
+}
+
+fn unsigned(value: Option<Value>) -> Option<u64> {
+    match value? {
+        Value::Int(number) => u64::try_from(number).ok(),
+        _ => None,
+    }
+}
+
+/// Reads `.metadata` and compares the files with it.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn read(members: &dyn Members) -> io::Result<Metadata> {
+    if !members.list().contains_key(".metadata") {
+        let message = "there is no `.metadata`, which is written last: the save did not finish";
+        return Ok(Metadata { findings: vec![Finding::error(Code::Truncated, message)], ..Metadata::default() });
+    }
+    let file = members.open(".metadata")?;
+    let pickle = match salvage_pickle(&*file, 0)? {
+        Ok(pickle) => pickle,
+        Err(error) => {
+            let finding = super::torch::archive::pickle_finding(".metadata", error);
+            return Ok(Metadata { findings: vec![finding], ..Metadata::default() });
+        }
+    };
+    drop(file);
+    let places = places(&pickle);
+    let mut findings = Vec::new();
+    for (file, needs) in ends(&places) {
+        match members.list().get(&file) {
+            None => findings.push(Finding::error(Code::MissingShard, format!("`{file}` is missing"))),
+            Some(has) if *has < needs => {
+                findings.push(Finding::error(Code::MissingShard, format!("`{file}` has {has} of at least {needs} bytes")));
+            }
+            Some(_) => {}
+        }
+    }
+    let items = items(&pickle, &places).unwrap_or_default();
+    if items.is_empty() {
+        findings.push(Finding::error(Code::NotACheckpoint, "`.metadata` describes no state"));
+    }
+    Ok(Metadata { items, pickle: Some(pickle), findings })
+}
+
+/// `storage_data`: `MetadataIndex(fqn, …)` → `_StorageInfo(relative_path, offset, length)`.
+fn places(pickle: &Pickle) -> Vec<(String, Place)> {
+    let Some(data) = pickle.get(pickle.root(), "storage_data").and_then(|value| pickle.items(value)) else { return Vec::new() };
+    data.iter()
+        .filter_map(|(index, info)| {
+            let name = pickle.text(pickle.get(*index, "fqn")?)?.into_owned();
+            let file = pickle.text(pickle.get(*info, "relative_path")?)?.into_owned();
+            let offset = unsigned(pickle.get(*info, "offset"))?;
+            let length = unsigned(pickle.get(*info, "length"))?;
+            Some((name, Place { file, offset, length }))
+        })
+        .collect()
+}
+
+/// The size that each file must have at least.
+fn ends(places: &[(String, Place)]) -> BTreeMap<String, u64> {
+    let mut ends = BTreeMap::new();
+    for (_, place) in places {
+        let end = ends.entry(place.file.clone()).or_insert(0);
+        *end = place.offset.saturating_add(place.length).max(*end);
+    }
+    ends
+}
+
+fn items(pickle: &Pickle, places: &[(String, Place)]) -> Option<BTreeMap<String, Item>> {
+    let state = pickle.get(pickle.root(), "state_dict_metadata")?;
+    let by_name: BTreeMap<&str, &Place> = places.iter().map(|(name, place)| (name.as_str(), place)).collect();
+    let mut items = BTreeMap::new();
+    for (name, value) in pickle.items(state)?.iter() {
+        let Some(name) = pickle.key(*name) else { continue };
+        let item = match pickle.get(*value, "size") {
+            Some(size) => Item::Tensor {
+                dtype: pickle.get(*value, "properties").and_then(|properties| element_type(pickle, properties)),
+                shape: pickle.sequence(size)?.iter().filter_map(|side| unsigned(Some(*side))).collect(),
+            },
+            None => Item::Bytes(by_name.get(&*name).map(|place| (*place).clone())),
+        };
+        items.insert(name.into_owned(), item);
+    }
+    Some(items)
+}
+
+/// `TensorProperties`, whose state is a tuple that starts with the dtype.
+fn element_type(pickle: &Pickle, properties: Value) -> Option<Dtype> {
+    let of = |value: Value| {
+        let (module, name) = pickle.global(value)?;
+        (module == "torch").then(|| Dtype::of_torch(&name))
+    };
+    if let Some(dtype) = pickle.get(properties, "dtype") {
+        return of(dtype);
+    }
+    let (_, _, object) = pickle.call(properties)?;
+    of(*pickle.sequence(object.state)?.first()?)
+}

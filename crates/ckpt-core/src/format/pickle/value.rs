@@ -1,0 +1,322 @@
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+/// A range of the pickle's own bytes, or of the text decoded from them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Span {
+    pub(super) start: u32,
+    pub(super) length: u32,
+}
+
+/// The identity of a [`Node`] within its [`Pickle`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub(super) u32);
+
+/// One Python value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value {
+    /// `None`
+    None,
+    /// `True`, `False`
+    Bool(bool),
+    /// An integer that fits 64 bits.
+    Int(i64),
+    /// A float.
+    Float(f64),
+    /// A string; see [`Pickle::text`].
+    Text(Span),
+    /// Bytes; see [`Pickle::bytes`].
+    Bytes(Span),
+    /// Anything with an identity or contents.
+    Node(NodeId),
+}
+
+/// A Python object with an identity.
+#[derive(Clone, Debug)]
+pub enum Node {
+    /// A list.
+    List(Vec<Value>),
+    /// A tuple.
+    Tuple(Vec<Value>),
+    /// A set or frozen set.
+    Set(Vec<Value>),
+    /// A dict, in the order of the file.
+    Dict(Vec<(Value, Value)>),
+    /// An integer beyond 64 bits, nearest float.
+    BigInt(f64),
+    /// A name that Python would import.
+    Global {
+        /// Module path.
+        module: Span,
+        /// Name inside the module, dotted for nested ones.
+        name: Span,
+    },
+    /// A call or an instance that Python would make.
+    Object(Box<Object>),
+    /// A reference that the loader resolves: PyTorch's storages.
+    Persistent(Value),
+}
+
+/// A call or an instance that Python would make, recorded and not made.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// What would be called: normally a [`Node::Global`].
+    pub callable: Value,
+    /// The arguments, normally a tuple.
+    pub arguments: Value,
+    /// What `BUILD` would hand to `__setstate__` or merge into the instance's attributes.
+    pub state: Value,
+    /// Items that would be set on it: the contents of an `OrderedDict`.
+    pub items: Vec<(Value, Value)>,
+    /// Elements that would be appended or added to it.
+    pub elements: Vec<Value>,
+}
+
+/// A whole pickle: its bytes, its arena, its root.
+#[derive(Debug)]
+pub struct Pickle {
+    pub(super) source: Vec<u8>,
+    pub(super) decoded: Vec<u8>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) root: Value,
+    pub(super) length: usize,
+    pub(super) protocol: u8,
+    pub(super) computed_global: bool,
+}
+
+impl Pickle {
+    /// The value on the stack when the pickle stopped.
+    #[must_use]
+    pub fn root(&self) -> Value {
+        self.root
+    }
+
+    /// How many bytes the pickle takes, its `STOP` included.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// The protocol it announces; 0 where it announces none.
+    #[must_use]
+    pub fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
+    /// Whether a name to import was computed at run time, which no honest pickler does.
+    #[must_use]
+    pub fn has_computed_global(&self) -> bool {
+        self.computed_global
+    }
+
+    /// Every node, in the order the pickle made them.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.nodes.iter().enumerate().map(|(index, node)| (NodeId(u32::try_from(index).unwrap_or(u32::MAX)), node))
+    }
+
+    /// The node behind a value, when it has one.
+    #[must_use]
+    pub fn node(&self, value: Value) -> Option<&Node> {
+        match value {
+            Value::Node(NodeId(index)) => self.nodes.get(index as usize),
+            _ => None,
+        }
+    }
+
+    /// The bytes of a span.
+    #[must_use]
+    pub fn span(&self, span: Span) -> &[u8] {
+        let start = span.start as usize;
+        let (buffer, start) = match start.checked_sub(self.source.len()) {
+            Some(start) => (&self.decoded, start),
+            None => (&self.source, start),
+        };
+        buffer.get(start..start.saturating_add(span.length as usize)).unwrap_or_default()
+    }
+
+    /// The text of a string value; lone surrogates are replaced.
+    #[must_use]
+    pub fn text(&self, value: Value) -> Option<Cow<'_, str>> {
+        match value {
+            Value::Text(span) => Some(String::from_utf8_lossy(self.span(span))),
+            _ => None,
+        }
+    }
+
+    /// The bytes of a bytes value, also of one that protocol 2 writes as `_codecs.encode(text, "latin1")`.
+    #[must_use]
+    pub fn bytes(&self, value: Value) -> Option<Cow<'_, [u8]>> {
+        match value {
+            Value::Bytes(span) => Some(Cow::Borrowed(self.span(span))),
+            _ => {
+                let (module, name, object) = self.call(value)?;
+                let arguments = self.arguments(object);
+                match (&*module, &*name) {
+                    ("_codecs", "encode") => {
+                        let text = self.text(*arguments.first()?)?;
+                        text.chars().map(|char| u8::try_from(u32::from(char)).ok()).collect::<Option<Vec<_>>>().map(Cow::Owned)
+                    }
+                    ("builtins" | "__builtin__", "bytes") if arguments.is_empty() => Some(Cow::Borrowed(&[])),
+                    ("builtins" | "__builtin__", "bytearray" | "bytes") => match *arguments.first()? {
+                        Value::Bytes(span) => Some(Cow::Borrowed(self.span(span))),
+                        _ => None,
+                    },
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    /// Module and name of a global.
+    #[must_use]
+    pub fn global(&self, value: Value) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+        match self.node(value)? {
+            Node::Global { module, name } => {
+                Some((String::from_utf8_lossy(self.span(*module)), String::from_utf8_lossy(self.span(*name))))
+            }
+            _ => None,
+        }
+    }
+
+    /// Module, name and the record of the call, when `value` is a call of a plain global.
+    ///
+    /// `copyreg._reconstructor(cls, …)`, as protocols 0 and 1 write instances, counts as a call of `cls`.
+    #[must_use]
+    pub fn call(&self, value: Value) -> Option<(Cow<'_, str>, Cow<'_, str>, &Object)> {
+        let Some(Node::Object(object)) = self.node(value) else { return None };
+        let (module, name) = self.global(object.callable)?;
+        if matches!((&*module, &*name), ("copyreg" | "copy_reg", "_reconstructor" | "__newobj__")) {
+            let class = self.arguments(object).first().copied()?;
+            let (module, name) = self.global(class)?;
+            return Some((module, name, object));
+        }
+        Some((module, name, object))
+    }
+
+    /// The elements of a plain list, tuple or set.
+    ///
+    /// Arguments are read through this one and never through [`Self::sequence`]: an object among its own
+    /// arguments must not lead in a circle.
+    fn elements(&self, value: Value) -> Option<&[Value]> {
+        match self.node(value)? {
+            Node::List(elements) | Node::Tuple(elements) | Node::Set(elements) => Some(elements),
+            _ => None,
+        }
+    }
+
+    /// The arguments of a recorded call.
+    #[must_use]
+    pub fn arguments(&self, object: &Object) -> &[Value] {
+        self.elements(object.arguments).unwrap_or_default()
+    }
+
+    /// The elements of a list, tuple or set, also of their subclasses.
+    #[must_use]
+    pub fn sequence(&self, value: Value) -> Option<&[Value]> {
+        match self.node(value)? {
+            Node::List(elements) | Node::Tuple(elements) | Node::Set(elements) => Some(elements),
+            Node::Object(object) => {
+                let (_, name, _) = self.call(value)?;
+                match &*name {
+                    "Size" | "set" | "frozenset" | "list" | "tuple" => {
+                        self.elements(*self.arguments(object).first()?)
+                    }
+                    "deque" => Some(&object.elements),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// The items of a dict or of a mapping such as `OrderedDict`, `defaultdict`, `Counter`.
+    #[must_use]
+    pub fn items(&self, value: Value) -> Option<Cow<'_, [(Value, Value)]>> {
+        match self.node(value)? {
+            Node::Dict(items) => Some(Cow::Borrowed(items)),
+            Node::Object(object) => {
+                if !object.items.is_empty() {
+                    return Some(Cow::Borrowed(&object.items));
+                }
+                let (_, name, _) = self.call(value)?;
+                if !matches!(&*name, "OrderedDict" | "defaultdict" | "Counter" | "dict") {
+                    return None;
+                }
+                Some(Cow::Owned(self.items_of_arguments(object).unwrap_or_default()))
+            }
+            _ => None,
+        }
+    }
+
+    /// `OrderedDict([[key, value], …])`, as Python 2 wrote it, and `Counter({…})`.
+    fn items_of_arguments(&self, object: &Object) -> Option<Vec<(Value, Value)>> {
+        let first = *self.arguments(object).first()?;
+        match self.node(first)? {
+            Node::Dict(items) => Some(items.clone()),
+            Node::List(pairs) => {
+                pairs.iter().map(|pair| match self.elements(*pair)? {
+                    [key, value] => Some((*key, *value)),
+                    _ => None,
+                }).collect()
+            }
+            _ => None,
+        }
+    }
+
+    /// The attributes of an instance, as `BUILD` would set them.
+    #[must_use]
+    pub fn attributes(&self, value: Value) -> Option<&[(Value, Value)]> {
+        let Some(Node::Object(object)) = self.node(value) else { return None };
+        match self.node(object.state)? {
+            Node::Dict(items) => Some(items),
+            // `(dict, slots)`: the pair that copyreg writes for classes with `__slots__`.
+            Node::Tuple(pair) => pair.iter().rev().find_map(|part| match self.node(*part) {
+                Some(Node::Dict(items)) => Some(items.as_slice()),
+                _ => None,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Items of a mapping, or attributes of an instance.
+    #[must_use]
+    pub fn fields(&self, value: Value) -> Option<Cow<'_, [(Value, Value)]>> {
+        self.items(value).or_else(|| self.attributes(value).map(Cow::Borrowed))
+    }
+
+    /// The value under a string key.
+    #[must_use]
+    pub fn get(&self, value: Value, key: &str) -> Option<Value> {
+        self.fields(value)?.iter().find(|(name, _)| self.text(*name).is_some_and(|name| name == key)).map(|(_, value)| *value)
+    }
+
+    /// A key as text: strings as they are, integers in decimal.
+    #[must_use]
+    pub fn key(&self, value: Value) -> Option<Cow<'_, str>> {
+        match value {
+            Value::Int(number) => Some(Cow::Owned(number.to_string())),
+            Value::Bool(flag) => Some(Cow::Borrowed(if flag { "True" } else { "False" })),
+            _ => self.text(value),
+        }
+    }
+
+    /// Every global of the pickle, once each, as (module, name).
+    #[must_use]
+    pub fn globals(&self) -> BTreeSet<(String, String)> {
+        let mut found = BTreeSet::new();
+        for node in &self.nodes {
+            if let Node::Global { module, name } = node {
+                found.insert((
+                    String::from_utf8_lossy(self.span(*module)).into_owned(),
+                    String::from_utf8_lossy(self.span(*name)).into_owned(),
+                ));
+                if found.len() >= crate::limits::GLOBALS {
+                    break;
+                }
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,238 @@
+//! Which imports of a pickle are harmless, which are dangerous, which nobody knows.
+//!
+//! The allow-list follows what PyTorch's own weights-only unpickler admits, widened by the plain data types that
+//! trainers store (numbers, paths, dates). The deny-list names modules and functions that reach the operating
+//! system, import or evaluate code, or fetch attributes by name, which is how a payload reaches the former.
+
+use serde::{Deserialize, Serialize};
+
+/// What loading a checkpoint with an unrestricted unpickler could do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Risk {
+    /// It imports nothing, or only known data types.
+    Safe,
+    /// It imports names that are neither known as harmless nor as dangerous: the trainer's own classes.
+    Unknown,
+    /// It imports names that run commands or code.
+    Dangerous,
+}
+
+impl Risk {
+    /// The name in machine-readable output.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Safe => "safe",
+            Self::Unknown => "unknown",
+            Self::Dangerous => "dangerous",
+        }
+    }
+}
+
+/// One name that a pickle would import.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct GlobalName {
+    /// `module.name`
+    pub name: String,
+    /// What it may do.
+    pub risk: Risk,
+}
+
+/// Every name that loading the checkpoint would import, and the worst of their risks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Safety {
+    /// The worst risk.
+    pub verdict: Risk,
+    /// The names, sorted.
+    pub globals: Vec<GlobalName>,
+}
+
+impl Default for Safety {
+    fn default() -> Self {
+        Self { verdict: Risk::Safe, globals: Vec::new() }
+    }
+}
+
+impl Safety {
+    /// Adds one name.
+    pub fn add(&mut self, module: &str, name: &str) {
+        let risk = classify(module, name);
+        self.add_as(format!("{module}.{name}"), risk);
+    }
+
+    /// Adds a name whose risk is known otherwise.
+    pub fn add_as(&mut self, name: String, risk: Risk) {
+        self.verdict = self.verdict.max(risk);
+        if let Err(place) = self.globals.binary_search_by(|known| known.name.cmp(&name)) {
+            self.globals.insert(place, GlobalName { name, risk });
+        }
+    }
+
+    /// Adds everything that another pickle of the same checkpoint imports.
+    pub fn merge(&mut self, other: Self) {
+        for global in other.globals {
+            self.add_as(global.name, global.risk);
+        }
+        self.verdict = self.verdict.max(other.verdict);
+    }
+
+    /// The dangerous names.
+    pub fn dangerous(&self) -> impl Iterator<Item = &str> {
+        self.globals.iter().filter(|global| global.risk == Risk::Dangerous).map(|global| global.name.as_str())
+    }
+}
+
+/// Modules from which no name is harmless: they reach the system, the network, other processes, or code.
+const DANGEROUS_MODULES: &[&str] = &[
+    "_aix_support", "_osx_support", "_posixsubprocess", "_pyrepl", "_testcapi", "_thread", "_winapi", "aiohttp", "asyncio",
+    "bdb", "cProfile", "cloudpickle", "code", "codeop", "commands", "cffi", "ctypes", "dill", "distutils", "doctest", "ensurepip",
+    "fileinput", "ftplib", "gc", "glob", "http", "httplib", "httpx", "idlelib", "imaplib", "imp", "importlib", 
+    "joblib", "lib2to3", "linecache", "marshal", "modulefinder", "msvcrt", "multiprocessing", "nntplib", "nt", "ntpath", "os", "pdb",
+    "pexpect", "pickle", "_pickle", "cPickle", "pickletools", "pip", "pkg_resources", "pkgutil", "poplib", "posix",
+    "posixpath", "profile", "pty", "py_compile", "compileall", "pydoc", "requests", "requests_html", "runpy", "setuptools", "shelve",
+    "shutil", "signal", "site", "smtplib", "socket", "socketserver", "sqlite3", "ssl", "subprocess", "sys", "sysconfig", "telnetlib",
+    "tempfile", "test", "threading", "timeit", "trace", "tracemalloc", "unittest", "urllib", "urllib2", "uuid._popen", "venv",
+    "webbrowser", "winreg", "xmlrpc", "zipapp", "zipimport",
+    "numpy.ctypeslib", "numpy.distutils", "numpy.f2py", "numpy.testing", "torch._dynamo", "torch._inductor", "torch.hub",
+    "torch.package", "torch.utils.bottleneck", "torch.utils.collect_env", "torch.utils.cpp_extension",
+    "torch.utils.model_dump", "torch.distributed.rpc", "torch.distributed.elastic", "torch.distributed.run", "torch.fx", "torch.jit.unsupported_tensor_ops",
+];
+
+/// Single names from otherwise ordinary modules.
+const DANGEROUS_NAMES: &[&str] = &[
+    "_io.FileIO", "_io.open", "codecs.open", "io.FileIO", "io.open", "io.open_code",
+    "builtins.apply", "builtins.breakpoint", "builtins.compile", "builtins.delattr", "builtins.eval", "builtins.exec",
+    "builtins.execfile", "builtins.exit", "builtins.file", "builtins.getattr", "builtins.globals",
+    "builtins.help", "builtins.input", "builtins.locals", "builtins.open", "builtins.quit",
+    "builtins.reload", "builtins.setattr", "builtins.vars", "builtins.__import__", "builtins.__build_class__",
+    "logging.config.listen", "numpy.fromfile", "numpy.genfromtxt", "numpy.load",
+    "numpy.loadtxt", "numpy.memmap", "numpy.save", "numpy.savetxt", "operator.attrgetter", "operator.call", 
+    "operator.methodcaller", "torch.load", "torch.save", "torch.serialization.load", "torch.serialization.save",
+    "torch.jit.load", "torch.jit.save", "torch.compile", "types.CodeType", "types.FunctionType", "types.MethodType", "types.ModuleType",
+];
+
+/// Plain data, by module.
+const SAFE_NAMES: &[(&str, &[&str])] = &[
+    ("builtins", &["bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "range", "set", "slice", "str", "tuple", "Ellipsis", "NotImplemented"]),
+    ("collections", &["Counter", "OrderedDict", "defaultdict", "deque"]),
+    ("_codecs", &["encode"]),
+    ("argparse", &["Namespace"]),
+    ("types", &["SimpleNamespace"]),
+    ("copyreg", &["_reconstructor", "__newobj__"]),
+    ("datetime", &["date", "datetime", "time", "timedelta", "timezone"]),
+    ("decimal", &["Decimal"]),
+    ("fractions", &["Fraction"]),
+    ("pathlib", &["Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath"]),
+    ("pathlib._local", &["Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath"]),
+    ("uuid", &["UUID", "SafeUUID"]),
+    ("random", &["Random"]),
+    ("numpy", &["dtype", "ndarray", "bool_", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]),
+    ("numpy.core.multiarray", &["_reconstruct", "scalar"]),
+    ("numpy._core.multiarray", &["_reconstruct", "scalar"]),
+    ("numpy.core.numeric", &["_frombuffer"]),
+    ("numpy._core.numeric", &["_frombuffer"]),
+    ("torch", &["Size", "Tensor", "device", "dtype", "layout", "Generator", "strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "contiguous_format", "channels_last", "per_tensor_affine", "per_channel_affine"]),
+    ("torch._tensor", &["_rebuild_from_type_v2"]),
+    ("torch.nn.parameter", &["Parameter", "Buffer", "UninitializedParameter", "UninitializedBuffer"]),
+    ("torch.serialization", &["_get_layout"]),
+    ("torch.storage", &["TypedStorage", "UntypedStorage", "_TypedStorage"]),
+    ("torch.amp.grad_scaler", &["GradScaler", "OptState"]),
+    ("torch.torch_version", &["TorchVersion"]),
+    ("torch.distributed.checkpoint.metadata", &["BytesStorageMetadata", "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta", "TensorProperties", "TensorStorageMetadata", "_MEM_FORMAT_ENCODING"]),
+    ("torch.distributed.checkpoint.filesystem", &["_StorageInfo"]),
+];
+
+/// The dtypes and legacy storage classes directly under `torch`.
+fn is_torch_data(name: &str) -> bool {
+    const DTYPES: &[&str] = &[
+        "bool", "half", "float", "double", "short", "int", "long", "cfloat", "cdouble", "chalf",
+    ];
+    const FAMILIES: &[&str] = &["float", "bfloat", "int", "uint", "complex", "qint", "quint", "bits"];
+    DTYPES.contains(&name)
+        || name.ends_with("Storage")
+        || FAMILIES.iter().any(|family| {
+            name.strip_prefix(family).is_some_and(|rest| {
+                rest.starts_with(|char: char| char.is_ascii_digit())
+                    && rest.chars().all(|char| char.is_ascii_alphanumeric() || char == '_')
+            })
+        })
+}
+
+/// What importing `module.name` and calling it may do.
+#[must_use]
+pub fn classify(module: &str, name: &str) -> Risk {
+    let module = match module {
+        "__builtin__" => "builtins",
+        "copy_reg" => "copyreg",
+        other => other,
+    };
+    let full = format!("{module}.{name}");
+    let within = |path: &str| full == path || full.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+    if DANGEROUS_MODULES.iter().any(|path| within(path)) || DANGEROUS_NAMES.iter().any(|path| within(path)) {
+        return Risk::Dangerous;
+    }
+    // A dotted name walks attributes: `torch.serialization` + `os.system`.
+    let mut steps = name.split('.');
+    if name.contains('.') && steps.any(|step| DANGEROUS_MODULES.contains(&step) || step.starts_with("__")) {
+        return Risk::Dangerous;
+    }
+    let listed = SAFE_NAMES.iter().any(|(known, names)| *known == module && names.contains(&name));
+    let rebuilder = module == "torch._utils" && name.starts_with("_rebuild_");
+    let torch_data = matches!(module, "torch" | "torch.cuda") && is_torch_data(name);
+    let numpy_dtype = module == "numpy.dtypes" && name.ends_with("DType");
+    // Instances of these are rebuilt without calling their constructors.
+    let class = name.starts_with(|char: char| char.is_ascii_uppercase()) && name.chars().all(|char| char.is_ascii_alphanumeric());
+    let torch_class = class && (module.starts_with("torch.nn.modules.") || module.starts_with("torch.optim."));
+    let jit_class = module == "__torch__" || module.starts_with("__torch__.") || (module == "torch.jit._pickle" && name.starts_with("build_"));
+    if listed || rebuilder || torch_data || numpy_dtype || torch_class || jit_class { Risk::Safe } else { Risk::Unknown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kin_of_os_system_is_dangerous() {
+        for (module, name) in [
+            ("os", "system"), ("posix", "system"), ("nt", "system"), ("builtins", "eval"), ("__builtin__", "exec"),
+            ("builtins", "getattr"), ("subprocess", "Popen"), ("runpy", "run_path"), ("torch.serialization", "os.system"),
+            ("torch.hub", "load"), ("importlib", "import_module"), ("numpy.testing._private.utils", "runstring"),
+            ("operator", "attrgetter"), ("collections", "OrderedDict.__init__.__globals__"),
+            ("os.path", "join"), ("_pickle", "loads"), ("torch", "load"), ("types", "FunctionType"),
+        ] {
+            assert_eq!(classify(module, name), Risk::Dangerous, "{module}.{name}");
+        }
+    }
+
+    #[test]
+    fn what_torch_itself_writes_is_safe() {
+        for (module, name) in [
+            ("torch._utils", "_rebuild_tensor_v2"), ("torch", "FloatStorage"), ("torch", "float8_e4m3fn"), ("torch", "bfloat16"),
+            ("torch", "uint16"), ("collections", "OrderedDict"), ("numpy.core.multiarray", "scalar"), ("numpy", "dtype"),
+            ("_codecs", "encode"), ("torch.nn.modules.linear", "Linear"), ("torch", "Size"), ("__torch__.m", "Net"),
+        ] {
+            assert_eq!(classify(module, name), Risk::Safe, "{module}.{name}");
+        }
+    }
+
+    #[test]
+    fn a_trainers_own_class_is_unknown() {
+        for (module, name) in [("ultralytics.nn.tasks", "DetectionModel"), ("osprey", "Net"), ("torch", "floating_point"), ("torch.nn.modules.module", "warnings")] {
+            assert_eq!(classify(module, name), Risk::Unknown, "{module}.{name}");
+        }
+    }
+
+    #[test]
+    fn the_worst_name_decides() {
+        let mut safety = Safety::default();
+        safety.add("collections", "OrderedDict");
+        assert_eq!(safety.verdict, Risk::Safe);
+        safety.add("my.project", "Config");
+        safety.add("posix", "system");
+        safety.add("collections", "OrderedDict");
+        assert_eq!(safety.verdict, Risk::Dangerous);
+        assert_eq!(safety.dangerous().collect::<Vec<_>>(), ["posix.system"]);
+        assert_eq!(safety.globals.len(), 3);
+    }
+}

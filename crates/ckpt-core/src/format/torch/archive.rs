@@ -1,0 +1,210 @@
+//! The zip container of `torch.save` since 1.6, packed or unpacked into a directory, and TorchScript archives.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::collections::HashMap;
+use std::io;
+
+use super::storages::Storages;
+use super::{Opened, salvage, tensor};
+use crate::finding::{Code, Finding};
+use crate::format::Format;
+use crate::format::pickle::{self, Pickle, PickleError, PickleProblem};
+use crate::format::zip::{self, Archive, Method, Problem};
+use crate::limits;
+use crate::members::Members;
+use crate::read::{ReadAt, read_up_to};
+
+/// Reads a zip archive as far as a checkpoint's facts need it.
+///
+/// # Errors
+/// The source cannot be read.
+pub fn open(source: &dyn ReadAt) -> io::Result<Opened<'_>> {
+    match zip::open(source)? {
+        Ok(archive) => open_archive(source, archive),
+        Err(Problem::TooLarge) => Ok(Opened::unusable(
+            Format::Zip,
+            Finding::error(Code::Unsupported, format!("the archive's directory is larger than {} bytes", limits::ZIP_DIRECTORY_BYTES)),
+        )),
+        Err(Problem::Misplaced(message)) => {
+            let mut opened = salvage::open(source)?;
+            opened.findings.insert(0, Finding::error(Code::OutOfBounds, message));
+            Ok(opened)
+        }
+        Err(Problem::NoEnd) => salvage::open(source),
+    }
+}
+
+/// The name that the archive's members share before their first slash, as PyTorch's reader takes it: the first one's.
+fn root_of(archive: &Archive) -> Option<&str> {
+    archive.entries.first()?.name.split_once('/').map(|(root, _)| root)
+}
+
+/// What a zip without `data.pkl` is.
+fn other_kind(archive: &Archive) -> (Format, Finding) {
+    let has = |suffix: &str| archive.entries.iter().any(|entry| entry.name == suffix || entry.name.ends_with(&format!("/{suffix}")));
+    let recognised = |format: Format| (format, Finding::warning(Code::Unsupported, format!("recognised as {}, not inspected", format.describe())));
+    if has("config.json") && has("metadata.json") && has("model.weights.h5") {
+        return recognised(Format::Keras);
+    }
+    if !archive.entries.is_empty() && archive.entries.iter().all(|entry| entry.name.ends_with(".npy")) {
+        return recognised(Format::Npz);
+    }
+    if has("archive_format") || has("serialized_exported_program.json") || has("models/model.json") {
+        return recognised(Format::TorchExport);
+    }
+    if has("model.json") && archive.entries.iter().any(|entry| entry.name.contains("/code/") || entry.name.starts_with("code/")) {
+        return recognised(Format::TorchScript);
+    }
+    let message = if has(".data/serialization_id") || has("version") {
+        "a PyTorch archive without `data.pkl`: the save failed while it pickled; nothing can be read from it"
+    } else {
+        "a zip archive without `data.pkl`: not written by torch.save"
+    };
+    (Format::Zip, Finding::error(Code::NotACheckpoint, message))
+}
+
+fn open_archive(source: &dyn ReadAt, archive: Archive) -> io::Result<Opened<'_>> {
+    let root = root_of(&archive).map(str::to_owned);
+    let main = root.as_ref().and_then(|root| archive.get(&format!("{root}/data.pkl"))).cloned();
+    let Some((root, entry)) = root.zip(main) else {
+        let (format, finding) = if archive.get("data.pkl").is_some() {
+            let message = "its members are not inside one folder, so torch.load refuses it; unzip it and run `ckpt repack`";
+            (Format::TorchZip, Finding::error(Code::NotACheckpoint, message))
+        } else {
+            other_kind(&archive)
+        };
+        return Ok(Opened::unusable(format, finding));
+    };
+    let is_script = archive.get(&format!("{root}/constants.pkl")).is_some();
+    let format = if is_script { Format::TorchScript } else { Format::TorchZip };
+    let mut findings = archive_findings(&archive, &root);
+    let has_checksums = !archive.has_no_checksums();
+    let mut opened = match zip::member(source, &entry, limits::PICKLE_BYTES)? {
+        zip::Member::Whole { bytes, crc } => {
+            if crc != entry.crc && has_checksums {
+                findings.push(Finding::error(
+                    Code::CrcMismatch,
+                    format!("`data.pkl` has checksum {crc:08x}, the archive says {:08x}: nothing it says can be trusted", entry.crc),
+                ));
+            }
+            match pickle::read(bytes) {
+                Ok(pickle) => Opened { pickle: Some(pickle), ..Opened::new(format) },
+                Err(error) => Opened::unusable(format, pickle_finding("data.pkl", error)),
+            }
+        }
+        zip::Member::Damaged(message) => Opened::unusable(format, Finding::error(Code::OutOfBounds, message)),
+        zip::Member::TooLarge => Opened::unusable(
+            format,
+            Finding::error(Code::Unsupported, format!("`data.pkl` of {} bytes is larger than the limit of {}", entry.size, limits::PICKLE_BYTES)),
+        ),
+        zip::Member::Unsupported(method) => {
+            Opened::unusable(format, Finding::error(Code::Unsupported, format!("`data.pkl` is packed with zip method {method}")))
+        }
+    };
+    opened.findings.splice(0..0, findings);
+    if let Some(pickle) = &opened.pickle {
+        let sizes: HashMap<&str, u64> = archive.entries.iter().map(|entry| (entry.name.as_str(), entry.size)).collect();
+        opened.findings.extend(storage_findings(pickle, |key| sizes.get(format!("{root}/data/{key}").as_str()).copied()));
+    }
+    if is_script {
+        opened.findings.push(Finding::info(Code::Unsupported, "a TorchScript export: it holds no state to resume from"));
+    }
+    opened.storages = Storages::Archive { source, archive, root };
+    Ok(opened)
+}
+
+fn archive_findings(archive: &Archive, root: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(entry) = archive.outside().next() {
+        let count = archive.outside().count();
+        findings.push(Finding::error(
+            Code::OutOfBounds,
+            format!("`{}` ({} bytes at {}) and {} more members lie outside the file", entry.name, entry.compressed, entry.header_offset, count.saturating_sub(1)),
+        ));
+    }
+    if archive.trailing > 0 {
+        findings.push(Finding::warning(Code::OutOfBounds, format!("{} bytes follow the archive; torch.load ignores them", archive.trailing)));
+    }
+    let main = format!("{root}/data.pkl");
+    let same_name = archive.entries.iter().filter(|entry| entry.name.eq_ignore_ascii_case(&main)).count();
+    if same_name > 1 || archive.duplicates().contains(&main) {
+        findings.push(Finding::error(Code::Unsafe, "the archive holds `data.pkl` twice: loaders disagree on which one they run"));
+    }
+    if archive.get(&format!("{root}/version")).is_none() && archive.get(&format!("{root}/.data/version")).is_none() {
+        findings.push(Finding::error(Code::MissingShard, "the archive has no member `version`, without which torch.load refuses it"));
+    }
+    if archive.entries.iter().any(|entry| entry.method != Method::Stored && entry.name.contains("/data/")) {
+        findings.push(Finding::warning(
+            Code::Unsupported,
+            "its tensors are compressed: torch.load reads them, but with mmap=True it returns garbage without an error",
+        ));
+    }
+    findings
+}
+
+/// What a pickle that cannot be read says about its checkpoint.
+#[must_use]
+pub fn pickle_finding(name: &str, error: PickleError) -> Finding {
+    let code = match error.problem {
+        PickleProblem::Truncated => Code::Truncated,
+        PickleProblem::TooLarge | PickleProblem::Refused(_) => Code::Unsupported,
+        _ => Code::NotACheckpoint,
+    };
+    Finding::error(code, format!("`{name}`: {error}"))
+}
+
+/// Compares every storage that the pickle names with the size of the member that should hold it.
+fn storage_findings(pickle: &Pickle, size_of: impl Fn(&str) -> Option<u64>) -> Vec<Finding> {
+    let storages = tensor::collect(pickle).storages;
+    let (mut missing, mut short) = (Vec::new(), Vec::new());
+    for storage in storages.values() {
+        match (size_of(&storage.key), storage.bytes()) {
+            (None, Some(0)) => {}
+            (None, _) => missing.push(storage.key.as_str()),
+            (Some(has), Some(needs)) if has < needs => short.push((storage.key.as_str(), has, needs)),
+            _ => {}
+        }
+    }
+    let mut findings = Vec::new();
+    if let Some(first) = missing.first() {
+        let message = format!("`data/{first}` is missing, {} of {} storages in all", missing.len(), storages.len());
+        findings.push(Finding::error(Code::MissingShard, message));
+    }
+    if let Some((key, has, needs)) = short.first() {
+        let message = format!("`data/{key}` has {has} of {needs} bytes, {} storages in all are too short", short.len());
+        findings.push(Finding::error(Code::Truncated, message));
+    }
+    findings
+}
+
+/// Reads an archive that was unpacked into a directory, as Kaggle does with uploads.
+///
+/// `prefix` is what stands before `data.pkl` in the members' names: empty, or the archive's root and a slash.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn open_directory<'a>(members: &'a dyn Members, prefix: &str) -> io::Result<Opened<'a>> {
+    let format = Format::TorchDirectory;
+    let size = members.list().get(&format!("{prefix}data.pkl")).copied().unwrap_or(0);
+    if size > limits::PICKLE_BYTES {
+        let message = format!("`data.pkl` of {size} bytes is larger than the limit of {}", limits::PICKLE_BYTES);
+        return Ok(Opened::unusable(format, Finding::error(Code::Unsupported, message)));
+    }
+    let file = members.open(&format!("{prefix}data.pkl"))?;
+    let bytes = read_up_to(&*file, 0, usize::try_from(size).unwrap_or(usize::MAX))?;
+    drop(file);
+    let mut opened = match pickle::read(bytes) {
+        Ok(pickle) => Opened { pickle: Some(pickle), ..Opened::new(format) },
+        Err(error) => Opened::unusable(format, pickle_finding("data.pkl", error)),
+    };
+    if let Some(pickle) = &opened.pickle {
+        let sizes = members.list();
+        opened.findings.extend(storage_findings(pickle, |key| sizes.get(&format!("{prefix}data/{key}")).copied()));
+    }
+    opened.findings.push(Finding::info(
+        Code::Unsupported,
+        "a PyTorch archive unpacked into a directory: torch.load cannot open it until `ckpt repack DIR OUT.pth` has packed it again",
+    ));
+    opened.storages = Storages::Directory { members, prefix: prefix.to_owned() };
+    Ok(opened)
+}

@@ -1,0 +1,129 @@
+//! The stream of pickles that `torch.save` wrote before 1.6, and still writes when asked to, and bare pickles.
+//!
+//! A stream is: a magic number, a protocol number, facts about the machine, the state, the list of storage keys — five
+//! pickles — and then for each key a 64-bit element count and the elements. There are no checksums.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::collections::HashMap;
+use std::io;
+
+use super::archive::{self, pickle_finding};
+use super::salvage::read_pickle;
+use super::storages::Storages;
+use super::tensor::{self, StorageRef};
+use super::{Opened, Salvage};
+use crate::finding::{Code, Finding};
+use crate::format::Format;
+use crate::format::pickle::{Pickle, Value};
+use crate::format::zip;
+use crate::read::ReadAt;
+
+/// The opcode `LONG1` with PyTorch's magic number 0x1950a86a20f9469cfc6c.
+const MAGIC: [u8; 12] = [0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+
+/// Whether the first bytes of a file are those of a stream.
+#[must_use]
+pub fn is_stream(head: &[u8]) -> bool {
+    head.first() == Some(&0x80) && head.get(..32.min(head.len())).is_some_and(|head| head.windows(MAGIC.len()).any(|window| window == MAGIC))
+}
+
+/// Reads a stream.
+///
+/// # Errors
+/// The source cannot be read.
+pub fn open(source: &dyn ReadAt) -> io::Result<Opened<'_>> {
+    let format = Format::TorchLegacy;
+    let mut offset = 0_u64;
+    for name in ["magic number", "protocol number", "system facts"] {
+        match read_pickle(source, offset)? {
+            Ok(pickle) => offset = offset.saturating_add(pickle.length() as u64),
+            Err(error) => return Ok(Opened::unusable(format, pickle_finding(name, error))),
+        }
+    }
+    let state = match read_pickle(source, offset)? {
+        Ok(pickle) => pickle,
+        Err(error) => return Ok(Opened::unusable(format, pickle_finding("state", error))),
+    };
+    offset = offset.saturating_add(state.length() as u64);
+    let keys = match read_pickle(source, offset)? {
+        Ok(pickle) => {
+            offset = offset.saturating_add(pickle.length() as u64);
+            Some(pickle)
+        }
+        Err(_) => None,
+    };
+    Ok(place(source, state, keys.as_ref(), offset))
+}
+
+/// Lays the storages out after the keys, in the keys' order.
+fn place<'a>(source: &'a dyn ReadAt, state: Pickle, keys: Option<&Pickle>, start: u64) -> Opened<'a> {
+    let tensors = tensor::collect(&state);
+    let order: Option<Vec<&StorageRef>> = keys.and_then(|keys| {
+        keys.sequence(keys.root())?.iter().map(|key| tensors.storages.get(&*keys.key(*key)?)).collect()
+    });
+    let is_known = order.is_some();
+    let order = order.unwrap_or_else(|| tensors.storages.values().collect());
+    let mut ranges = HashMap::new();
+    let mut expected = Some(start);
+    for storage in order {
+        let placed = expected.and_then(|start| Some((start.checked_add(8)?, storage.bytes()?)));
+        expected = placed.and_then(|(start, length)| start.checked_add(length));
+        if let (Some(range), true) = (placed, is_known) {
+            ranges.insert(storage.key.clone(), range);
+        }
+    }
+    let size = source.size();
+    let is_whole = is_known && expected.is_some_and(|end| end <= size);
+    let mut opened = Opened::new(Format::TorchLegacy);
+    if !is_whole {
+        let complete = |storage: &StorageRef| ranges.get(&storage.key).is_some_and(|(start, length)| start.saturating_add(*length) <= size);
+        let tensors_complete = tensors.tensors.iter().filter(|(_, tensor)| tensor.storage.as_ref().is_none_or(complete)).count() as u64;
+        let tensors_total = tensors.tensors.len() as u64;
+        let message = format!(
+            "it was cut off: it should have {} bytes and has {size}, {tensors_complete} of its {tensors_total} tensors are complete",
+            expected.map_or_else(|| "more".to_owned(), |bytes| bytes.to_string())
+        );
+        opened.findings.push(Finding::error(Code::Truncated, message));
+        opened.salvage = Some(Salvage { expected_bytes: expected, actual_bytes: size, tensors_complete, tensors_total });
+    } else if let Some(more) = expected.and_then(|end| size.checked_sub(end)).filter(|more| *more > 0) {
+        opened.findings.push(Finding::warning(Code::OutOfBounds, format!("{more} bytes follow the last tensor; torch.load ignores them")));
+    }
+    opened.pickle = Some(state);
+    opened.storages = Storages::Ranges { source, ranges };
+    opened
+}
+
+/// Reads a bare pickle: `pickle.dump` of anything.
+///
+/// # Errors
+/// The source cannot be read.
+pub fn open_pickle(source: &dyn ReadAt) -> io::Result<Opened<'_>> {
+    Ok(match read_pickle(source, 0)? {
+        Ok(pickle) => Opened { pickle: Some(pickle), ..Opened::new(Format::Pickle) },
+        Err(error) => Opened::unusable(Format::Pickle, pickle_finding("pickle", error)),
+    })
+}
+
+/// The pickles inside a pickle: PyTorch's tensors put a whole stream into `torch.storage._load_from_bytes(b"…")`.
+#[must_use]
+pub fn nested(pickle: &Pickle) -> Vec<Pickle> {
+    let mut found = Vec::new();
+    for (id, _) in pickle.nodes() {
+        let Some((module, name, object)) = pickle.call(Value::Node(id)) else { continue };
+        if module != "torch.storage" || name != "_load_from_bytes" {
+            continue;
+        }
+        let Some(bytes) = pickle.arguments(object).first().and_then(|bytes| pickle.bytes(*bytes)) else { continue };
+        let mut rest: &[u8] = &bytes;
+        if rest.starts_with(&zip::LOCAL_HEADER) {
+            found.extend(archive::open(&rest).ok().and_then(|opened| opened.pickle));
+            continue;
+        }
+        for _ in 0..5 {
+            let Ok(Ok(inner)) = read_pickle(&rest, 0) else { break };
+            rest = rest.get(inner.length()..).unwrap_or_default();
+            found.push(inner);
+        }
+    }
+    found
+}

@@ -1,0 +1,55 @@
+//! What PyTorch writes: zip archives, the older stream, the oldest tar, and what remains of them after an accident.
+//!
+//! The layouts are described in `docs/format.md`.
+
+use serde::{Deserialize, Serialize};
+
+use super::Format;
+use super::pickle::Pickle;
+use crate::finding::Finding;
+
+pub mod archive;
+pub mod legacy;
+pub mod salvage;
+pub mod scalar;
+pub mod storages;
+pub mod tensor;
+
+pub(crate) use salvage::read_pickle as salvage_pickle;
+
+/// A container as far as it was read: the pickle that holds the state, and the way to its storages.
+pub struct Opened<'a> {
+    /// Which container it is.
+    pub format: Format,
+    /// The state; `None` when it could not be read.
+    pub pickle: Option<Pickle>,
+    /// Where the storages are.
+    pub storages: storages::Storages<'a>,
+    /// What was noticed.
+    pub findings: Vec<Finding>,
+    /// What is left of a file that was cut off.
+    pub salvage: Option<Salvage>,
+}
+
+/// How much of a cut-off file is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Salvage {
+    /// The bytes the file should have; at least, where the writer's layout is not known.
+    pub expected_bytes: Option<u64>,
+    /// The bytes it has.
+    pub actual_bytes: u64,
+    /// How many of its tensors are all there.
+    pub tensors_complete: u64,
+    /// How many it should have.
+    pub tensors_total: u64,
+}
+
+impl Opened<'_> {
+    fn new(format: Format) -> Self {
+        Self { format, pickle: None, storages: storages::Storages::Nowhere, findings: Vec::new(), salvage: None }
+    }
+
+    fn unusable(format: Format, finding: Finding) -> Self {
+        Self { findings: vec![finding], ..Self::new(format) }
+    }
+}

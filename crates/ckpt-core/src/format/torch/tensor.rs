@@ -1,0 +1,212 @@
+//! Tensors and storages as PyTorch pickles them: calls of `torch._utils._rebuild_*` around persistent ids.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::format::dtype::Dtype;
+use crate::format::pickle::{Node, NodeId, Pickle, Value};
+
+/// A storage that the pickle refers to; its bytes lie elsewhere in the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageRef {
+    /// Its key: the `N` of `data/N`.
+    pub key: String,
+    /// Its element type; `None` when it is untyped and counts bytes.
+    pub dtype: Option<Dtype>,
+    /// How many elements (or bytes) it has.
+    pub count: u64,
+}
+
+impl StorageRef {
+    /// Its size; `None` for unknown element types and sizes beyond 64 bits.
+    #[must_use]
+    pub fn bytes(&self) -> Option<u64> {
+        match &self.dtype {
+            Some(dtype) => dtype.bytes(self.count),
+            None => Some(self.count),
+        }
+    }
+}
+
+/// A tensor: a view of a storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorRef {
+    /// Its element type.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<u64>,
+    /// Where its elements are; `None` for meta and composite tensors.
+    pub storage: Option<StorageRef>,
+    /// Its first element, counted in elements from the storage's start.
+    pub offset: u64,
+}
+
+impl TensorRef {
+    /// The number of elements; `None` beyond 64 bits.
+    #[must_use]
+    pub fn elements(&self) -> Option<u64> {
+        self.shape.iter().try_fold(1_u64, |product, side| product.checked_mul(*side))
+    }
+}
+
+fn unsigned(value: Value) -> Option<u64> {
+    match value {
+        Value::Int(number) => u64::try_from(number).ok(),
+        _ => None,
+    }
+}
+
+/// The storage behind a persistent id: `("storage", class, key, location, count[, view])`.
+#[must_use]
+pub fn storage(pickle: &Pickle, value: Value) -> Option<StorageRef> {
+    let Some(Node::Persistent(id)) = pickle.node(value) else { return None };
+    let [tag, class, key, _location, count, ..] = pickle.sequence(*id)? else { return None };
+    if pickle.text(*tag)? != "storage" {
+        return None;
+    }
+    let (_, class) = pickle.global(*class)?;
+    Some(StorageRef { key: pickle.key(*key)?.into_owned(), dtype: Dtype::of_storage(&class), count: unsigned(*count)? })
+}
+
+fn shape(pickle: &Pickle, value: Value) -> Option<Vec<u64>> {
+    pickle.sequence(value)?.iter().map(|side| unsigned(*side)).collect()
+}
+
+fn dtype(pickle: &Pickle, value: Value) -> Option<Dtype> {
+    let (module, name) = pickle.global(value)?;
+    (module == "torch").then(|| Dtype::of_torch(&name))
+}
+
+/// What a node is to a reader of tensors.
+enum Role<'a> {
+    Tensor(TensorRef),
+    /// A tensor made of others, which are not counted themselves.
+    Composite(TensorRef),
+    /// Something around one tensor: a parameter, a subclass.
+    Wrapper(&'a [Value]),
+}
+
+/// A tensor that stands on a storage of its own, or on none.
+fn leaf(pickle: &Pickle, name: &str, arguments: &[Value]) -> Option<TensorRef> {
+    let on_storage = |place: Value, offset: Value, size: Value, explicit: Option<Value>| {
+        let storage = storage(pickle, place)?;
+        let dtype = explicit.and_then(|value| dtype(pickle, value)).or_else(|| storage.dtype.clone())?;
+        Some(TensorRef { dtype, shape: shape(pickle, size)?, offset: unsigned(offset)?, storage: Some(storage) })
+    };
+    match (name, arguments) {
+        ("_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_qtensor", [place, offset, size, ..]) => {
+            on_storage(*place, *offset, *size, None)
+        }
+        ("_rebuild_tensor_v3", [place, offset, size, _, _, _, dtype, ..]) => on_storage(*place, *offset, *size, Some(*dtype)),
+        ("_rebuild_meta_tensor_no_storage", [dtype_value, size, ..]) => {
+            Some(TensorRef { dtype: dtype(pickle, *dtype_value)?, shape: shape(pickle, *size)?, storage: None, offset: 0 })
+        }
+        _ => None,
+    }
+}
+
+/// The name under `torch._utils` or `torch._tensor` that an object calls, and with what.
+fn rebuilder<'a>(pickle: &'a Pickle, value: Value) -> Option<(std::borrow::Cow<'a, str>, &'a [Value])> {
+    let Some(Node::Object(object)) = pickle.node(value) else { return None };
+    let (module, name) = pickle.global(object.callable)?;
+    matches!(&*module, "torch._utils" | "torch._tensor").then(|| (name, pickle.arguments(object)))
+}
+
+/// A part of a composite tensor. Parts are leaves: a composite among its own parts must not lead in a circle.
+fn part(pickle: &Pickle, value: Value) -> Option<TensorRef> {
+    let (name, arguments) = rebuilder(pickle, value)?;
+    leaf(pickle, &name, arguments)
+}
+
+fn role(pickle: &Pickle, value: Value) -> Option<Role<'_>> {
+    let (name, arguments) = rebuilder(pickle, value)?;
+    match (&*name, arguments) {
+        ("_rebuild_sparse_tensor", [_, parts]) => {
+            let parts = pickle.sequence(*parts)?;
+            let dtype = parts.iter().skip(1).find_map(|value| part(pickle, *value))?.dtype;
+            let size = parts.iter().rev().find_map(|part| shape(pickle, *part)).unwrap_or_default();
+            Some(Role::Composite(TensorRef { dtype, shape: size, storage: None, offset: 0 }))
+        }
+        ("_rebuild_nested_tensor", [buffer, ..]) => Some(Role::Composite(part(pickle, *buffer)?)),
+        ("_rebuild_parameter" | "_rebuild_parameter_with_state" | "_rebuild_from_type_v2" | "_rebuild_from_type", _) => {
+            Some(Role::Wrapper(arguments))
+        }
+        (name, _) => leaf(pickle, name, arguments).map(Role::Tensor),
+    }
+}
+
+/// The tensor that a value is; parameters and subclasses count as the tensor inside.
+#[must_use]
+pub fn tensor(pickle: &Pickle, value: Value) -> Option<TensorRef> {
+    let mut value = value;
+    // Wrappers nest twice at most in real files (a subclass of a parameter).
+    for _ in 0..4 {
+        match role(pickle, value)? {
+            Role::Tensor(tensor) | Role::Composite(tensor) => return Some(tensor),
+            Role::Wrapper(arguments) => match rebuilt_from_type(pickle, arguments) {
+                Some(tensor) => return Some(tensor),
+                None => value = *arguments.first()?,
+            },
+        }
+    }
+    None
+}
+
+/// `_rebuild_from_type_v2(func, type, args, state)`: the tensor that `func(*args)` would give.
+fn rebuilt_from_type(pickle: &Pickle, arguments: &[Value]) -> Option<TensorRef> {
+    let [function, _, inner, ..] = arguments else { return None };
+    let (module, name) = pickle.global(*function)?;
+    if module != "torch._utils" || !matches!(&*name, "_rebuild_tensor_v2" | "_rebuild_tensor") {
+        return None;
+    }
+    let [place, offset, size, ..] = pickle.sequence(*inner)? else { return None };
+    let storage = storage(pickle, *place)?;
+    Some(TensorRef { dtype: storage.dtype.clone()?, shape: shape(pickle, *size)?, offset: unsigned(*offset)?, storage: Some(storage) })
+}
+
+/// Every tensor and every storage of a pickle.
+#[derive(Debug, Default)]
+pub struct Tensors {
+    /// The tensors, in the order of the file, each once.
+    pub tensors: Vec<(NodeId, TensorRef)>,
+    /// The storages by key.
+    pub storages: BTreeMap<String, StorageRef>,
+}
+
+/// Collects every tensor and storage. Linear in the pickle: nothing is followed, so nothing can go in circles.
+#[must_use]
+pub fn collect(pickle: &Pickle) -> Tensors {
+    let mut found = Tensors::default();
+    let mut inside = HashSet::new();
+    for (id, node) in pickle.nodes() {
+        match node {
+            Node::Persistent(_) => {
+                if let Some(storage) = storage(pickle, Value::Node(id)) {
+                    found.storages.insert(storage.key.clone(), storage);
+                }
+            }
+            Node::Object(object) => match role(pickle, Value::Node(id)) {
+                Some(Role::Tensor(tensor)) => found.tensors.push((id, tensor)),
+                Some(Role::Composite(tensor)) => {
+                    let parts = pickle.arguments(object).iter().flat_map(|part| {
+                        pickle.sequence(*part).unwrap_or(std::slice::from_ref(part))
+                    });
+                    inside.extend(parts.filter_map(|part| match part {
+                        Value::Node(id) => Some(*id),
+                        _ => None,
+                    }));
+                    found.tensors.push((id, tensor));
+                }
+                Some(Role::Wrapper(arguments)) => {
+                    if let Some(tensor) = rebuilt_from_type(pickle, arguments) {
+                        found.tensors.push((id, tensor));
+                    }
+                }
+                None => {}
+            },
+            _ => {}
+        }
+    }
+    found.tensors.retain(|(id, _)| !inside.contains(id));
+    found
+}

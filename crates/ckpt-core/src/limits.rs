@@ -1,0 +1,43 @@
+//! Bounds on everything that is read from outside.
+//!
+//! A checkpoint may come from a stranger's dataset. Each bound is far above what real trainers write
+//! and low enough that a hostile file costs bounded memory and time.
+
+/// Longest pickle read into memory, in bytes. A history of 400,000 records takes 26 MB.
+pub const PICKLE_BYTES: u64 = 256 << 20;
+/// Most objects (containers, globals, calls) that one pickle may build. 60,000 tensors take about 500,000.
+pub const PICKLE_NODES: usize = 4 << 20;
+/// Most values that the containers of one pickle may hold, all together.
+pub const PICKLE_VALUES: usize = 24 << 20;
+/// Most pickles nested in each other through `torch.storage._load_from_bytes`.
+pub const PICKLE_NESTING: usize = 4;
+/// Longest zip central directory, in bytes: about 1,500,000 members.
+pub const ZIP_DIRECTORY_BYTES: u64 = 128 << 20;
+/// Longest comment after a zip's end record: the format's own limit.
+pub const ZIP_COMMENT_BYTES: u64 = 65_535;
+/// Longest safetensors header; the limit of the reference implementation.
+pub const SAFETENSORS_HEADER_BYTES: u64 = 100_000_000;
+/// Longest JSON document (index files, `trainer_state.json`, histories), in bytes.
+pub const JSON_BYTES: u64 = 128 << 20;
+/// Largest storage that is read to learn a metric held in a tensor; larger ones are not scalars.
+pub const SCALAR_MEMBER_BYTES: u64 = 64 << 10;
+/// Most metrics kept from one checkpoint.
+pub const METRICS: usize = 512;
+/// Most top-level keys kept from one checkpoint; further ones are counted, not named.
+pub const KEYS: usize = 100_000;
+/// Longest key or metric name kept, in bytes.
+pub const NAME_BYTES: usize = 1_024;
+/// Most globals listed from one checkpoint.
+pub const GLOBALS: usize = 10_000;
+/// Most values visited while one part of a state is searched for tensors.
+pub const WALK_VALUES: usize = 32 << 20;
+/// Deepest nesting under which metrics are looked for.
+pub const METRIC_DEPTH: usize = 4;
+/// First read of a stream whose pickles have no announced length; it doubles up to [`PICKLE_BYTES`].
+pub const STREAM_WINDOW: usize = 64 << 10;
+/// Most files of one directory checkpoint.
+pub const MEMBERS: usize = 100_000;
+/// Deepest level inside one directory checkpoint.
+pub const MEMBER_DEPTH: usize = 6;
+/// Unit of streaming reads, in bytes.
+pub const CHUNK_BYTES: usize = 1 << 20;
