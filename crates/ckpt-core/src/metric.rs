@@ -56,24 +56,148 @@ fn words(name: &str) -> impl Iterator<Item = String> + '_ {
 }
 
 const SMALLER: &[&str] = &[
-    "loss", "losses", "error", "err", "mae", "mse", "rmse", "mape", "nll", "perplexity", "ppl", "wer", "cer", "fid", "kl", "bpd", "bpb", "bpc",
-    "lpips", "regret", "distance", "divergence", "brier", "ece", "eer", "elbo_loss", "crossentropy", "ce", "bce", "hinge", "msle", "rmsle",
+    "loss",
+    "losses",
+    "error",
+    "err",
+    "mae",
+    "mse",
+    "rmse",
+    "mape",
+    "nll",
+    "perplexity",
+    "ppl",
+    "wer",
+    "cer",
+    "fid",
+    "kl",
+    "bpd",
+    "bpb",
+    "bpc",
+    "lpips",
+    "regret",
+    "distance",
+    "divergence",
+    "brier",
+    "ece",
+    "eer",
+    "elbo_loss",
+    "crossentropy",
+    "ce",
+    "bce",
+    "hinge",
+    "msle",
+    "rmsle",
 ];
 const LARGER: &[&str] = &[
-    "accuracy", "acc", "acc1", "acc5", "top1", "top5", "f1", "f1score", "fbeta", "precision", "recall", "auc", "auroc", "roc", "auprc", "ap", "ap50",
-    "map", "map50", "map75", "map95", "map5095", "iou", "miou", "dice", "psnr", "ssim", "bleu", "rouge", "rouge1", "rouge2", "rougel", "meteor", "score", "r2", "reward",
-    "return", "fitness", "solvability", "success", "winrate", "mcc", "kappa", "pearson", "spearman", "ndcg", "mrr", "hit", "sensitivity",
-    "specificity", "jaccard", "elo", "exact", "em", "correct", "is", "inception", "throughput", "pesq", "stoi", "snr", "sisdr",
+    "accuracy",
+    "acc",
+    "acc1",
+    "acc5",
+    "top1",
+    "top5",
+    "f1",
+    "f1score",
+    "fbeta",
+    "precision",
+    "recall",
+    "auc",
+    "auroc",
+    "roc",
+    "auprc",
+    "ap",
+    "ap50",
+    "map",
+    "map50",
+    "map75",
+    "map95",
+    "map5095",
+    "iou",
+    "miou",
+    "dice",
+    "psnr",
+    "ssim",
+    "bleu",
+    "rouge",
+    "rouge1",
+    "rouge2",
+    "rougel",
+    "meteor",
+    "score",
+    "r2",
+    "reward",
+    "return",
+    "fitness",
+    "solvability",
+    "success",
+    "winrate",
+    "mcc",
+    "kappa",
+    "pearson",
+    "spearman",
+    "ndcg",
+    "mrr",
+    "hit",
+    "sensitivity",
+    "specificity",
+    "jaccard",
+    "elo",
+    "exact",
+    "em",
+    "correct",
+    "is",
+    "inception",
+    "throughput",
+    "pesq",
+    "stoi",
+    "snr",
+    "sisdr",
 ];
 /// Those of [`LARGER`] that are fractions of one, or percentages.
 const RATIOS: &[&str] = &[
-    "accuracy", "acc", "acc1", "acc5", "top1", "top5", "f1", "f1score", "fbeta", "precision", "recall", "auc", "auroc", "roc", "auprc", "ap", "ap50", "map",
-    "map50", "map75", "map95", "map5095", "iou", "miou", "dice", "ssim", "solvability", "success", "winrate", "ndcg", "mrr", "hit", "sensitivity", "specificity",
-    "jaccard", "exact", "em", "fitness",
+    "accuracy",
+    "acc",
+    "acc1",
+    "acc5",
+    "top1",
+    "top5",
+    "f1",
+    "f1score",
+    "fbeta",
+    "precision",
+    "recall",
+    "auc",
+    "auroc",
+    "roc",
+    "auprc",
+    "ap",
+    "ap50",
+    "map",
+    "map50",
+    "map75",
+    "map95",
+    "map5095",
+    "iou",
+    "miou",
+    "dice",
+    "ssim",
+    "solvability",
+    "success",
+    "winrate",
+    "ndcg",
+    "mrr",
+    "hit",
+    "sensitivity",
+    "specificity",
+    "jaccard",
+    "exact",
+    "em",
+    "fitness",
 ];
 
 fn any_word(name: &str, list: &[&str]) -> bool {
-    words(name).any(|word| list.contains(&word.as_str()) || list.iter().any(|known| known.len() > 3 && word.ends_with(known)))
+    words(name)
+        .any(|word| list.contains(&word.as_str()) || list.iter().any(|known| known.len() > 3 && word.ends_with(known)))
 }
 
 /// The direction that the field's usage gives to a name; `None` for unfamiliar names.
@@ -106,11 +230,84 @@ pub fn is_ratio(name: &str) -> bool {
 #[must_use]
 pub fn is_metric_name(name: &str) -> bool {
     const NOT: &[&str] = &[
-        "epoch", "epochs", "step", "steps", "iteration", "iterations", "iter", "iters", "it", "batch", "lr", "seed", "version", "time", "timestamp", "elapsed",
-        "duration", "seconds", "minutes", "hours", "world", "rank", "size", "dim", "dims", "num", "n", "count", "samples", "workers", "depth", "width", "height",
-        "layers", "heads", "hidden", "dropout", "momentum", "decay", "warmup", "patience", "rate", "beta", "beta1", "beta2", "eps", "gamma", "temperature",
-        "tokens", "updates", "seen", "progress", "max", "total", "freq", "frequency", "interval", "id", "index", "date", "year", "channels", "classes",
-        "nc", "numel", "parameters", "params", "flops", "memory", "gpus", "devices", "examples", "length", "len", "counter", "resolution", "scale", "generation",
+        "epoch",
+        "epochs",
+        "step",
+        "steps",
+        "iteration",
+        "iterations",
+        "iter",
+        "iters",
+        "it",
+        "batch",
+        "lr",
+        "seed",
+        "version",
+        "time",
+        "timestamp",
+        "elapsed",
+        "duration",
+        "seconds",
+        "minutes",
+        "hours",
+        "world",
+        "rank",
+        "size",
+        "dim",
+        "dims",
+        "num",
+        "n",
+        "count",
+        "samples",
+        "workers",
+        "depth",
+        "width",
+        "height",
+        "layers",
+        "heads",
+        "hidden",
+        "dropout",
+        "momentum",
+        "decay",
+        "warmup",
+        "patience",
+        "rate",
+        "beta",
+        "beta1",
+        "beta2",
+        "eps",
+        "gamma",
+        "temperature",
+        "tokens",
+        "updates",
+        "seen",
+        "progress",
+        "max",
+        "total",
+        "freq",
+        "frequency",
+        "interval",
+        "id",
+        "index",
+        "date",
+        "year",
+        "channels",
+        "classes",
+        "nc",
+        "numel",
+        "parameters",
+        "params",
+        "flops",
+        "memory",
+        "gpus",
+        "devices",
+        "examples",
+        "length",
+        "len",
+        "counter",
+        "resolution",
+        "scale",
+        "generation",
     ];
     usual_direction(name).is_some() || !words(name).any(|word| NOT.contains(&word.as_str()))
 }
@@ -131,7 +328,10 @@ pub fn resolve<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Re
         .into_iter()
         .filter(|name| {
             name.len() > wanted.len()
-                && name.to_ascii_lowercase().strip_suffix(&wanted.to_ascii_lowercase()).is_some_and(|head| head.ends_with(['.', '/']))
+                && name
+                    .to_ascii_lowercase()
+                    .strip_suffix(&wanted.to_ascii_lowercase())
+                    .is_some_and(|head| head.ends_with(['.', '/']))
         })
         .collect();
     close.sort_unstable();
@@ -148,10 +348,30 @@ mod tests {
 
     #[test]
     fn directions_of_well_known_names() {
-        for name in ["loss", "val_loss", "valid/cls_loss", "test_error", "eval_perplexity", "RMSE", "accuracy_loss", "trainloss"] {
+        for name in [
+            "loss",
+            "val_loss",
+            "valid/cls_loss",
+            "test_error",
+            "eval_perplexity",
+            "RMSE",
+            "accuracy_loss",
+            "trainloss",
+        ] {
             assert_eq!(usual_direction(name), Some(Direction::Min), "{name}");
         }
-        for name in ["accuracy", "val_acc", "best_acc1", "mIoU", "metrics/mAP50-95(B)", "fitness", "solvability", "eval_f1", "R2", "best_score"] {
+        for name in [
+            "accuracy",
+            "val_acc",
+            "best_acc1",
+            "mIoU",
+            "metrics/mAP50-95(B)",
+            "fitness",
+            "solvability",
+            "eval_f1",
+            "R2",
+            "best_score",
+        ] {
             assert_eq!(usual_direction(name), Some(Direction::Max), "{name}");
         }
         for name in ["foo", "lr", "lossy_artifact", "happiness"] {
@@ -161,7 +381,17 @@ mod tests {
 
     #[test]
     fn settings_and_counters_are_no_metrics() {
-        for name in ["epoch", "lr", "batch_size", "seed", "n_layers", "global_step", "world_size", "learning_rate", "elapsed_time"] {
+        for name in [
+            "epoch",
+            "lr",
+            "batch_size",
+            "seed",
+            "n_layers",
+            "global_step",
+            "world_size",
+            "learning_rate",
+            "elapsed_time",
+        ] {
             assert!(!is_metric_name(name), "{name}");
         }
         for name in ["accuracy", "val_loss", "top1", "happiness", "word_error_rate", "success_rate"] {

@@ -15,7 +15,8 @@ pub enum Claim {
 
 /// The extensions of checkpoints, by how much they say.
 const STRONG: &[&str] = &["pth", "pt", "ckpt", "safetensors", "pt2", "keras", "gguf", "onnx"];
-const WEAK: &[&str] = &["bin", "tar", "pkl", "pickle", "h5", "hdf5", "npz", "msgpack", "model", "pyt", "th", "t7", "weights"];
+const WEAK: &[&str] =
+    &["bin", "tar", "pkl", "pickle", "h5", "hdf5", "npz", "msgpack", "model", "pyt", "th", "t7", "weights"];
 
 /// What a file's name claims; `None` for names that no checkpoint has, hidden and temporary files among them.
 #[must_use]
@@ -94,17 +95,23 @@ pub fn facts(name: &str) -> NameFacts {
         if told.epoch.is_none() && matches!(*word, "epoch" | "ep" | "epochs" | "e") && !number.contains('.') {
             told.epoch = number.parse().ok().and_then(Epoch::new);
         }
-        if told.step.is_none() && matches!(*word, "step" | "steps" | "iter" | "iters" | "iteration" | "global_step" | "it") {
+        if told.step.is_none()
+            && matches!(*word, "step" | "steps" | "iter" | "iters" | "iteration" | "global_step" | "it")
+        {
             told.step = number.parse().ok().map(Step);
         }
-        if number.contains('.') && told.metrics.is_empty() && crate::metric::usual_direction(word).is_some()
+        if number.contains('.')
+            && told.metrics.is_empty()
+            && crate::metric::usual_direction(word).is_some()
             && let Ok(value) = number.parse()
         {
             told.metrics.push(((*word).to_owned(), value));
         }
     }
     // `checkpoint-500` is the step in Hugging Face's layout; `checkpoint_0050` is the epoch nearly everywhere else.
-    let bare = |prefix: &str| stem.strip_prefix(prefix).filter(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()));
+    let bare = |prefix: &str| {
+        stem.strip_prefix(prefix).filter(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
+    };
     if told.step.is_none() && told.epoch.is_none() {
         if let Some(number) = bare("checkpoint-") {
             told.step = number.parse().ok().map(Step);
@@ -120,7 +127,11 @@ fn note(told: &mut NameFacts, key: &str, number: f64) {
     match plain {
         "epoch" => told.epoch = told.epoch.or(Epoch::new(number)),
         "step" | "iter" | "iteration" if number >= 0.0 && number.fract() == 0.0 => {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number, not negative; saturates")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a whole number, not negative; saturates"
+            )]
             let step = Step(number as u64);
             told.step = told.step.or(Some(step));
         }
@@ -144,7 +155,8 @@ fn tokens(stem: &str) -> Vec<Token<'_>> {
         };
         let length = if byte.is_ascii_digit() {
             let length = run(&|offset, byte| {
-                byte.is_ascii_digit() || (byte == b'.' && bytes.get(position + offset + 1).is_some_and(u8::is_ascii_digit))
+                byte.is_ascii_digit()
+                    || (byte == b'.' && bytes.get(position + offset + 1).is_some_and(u8::is_ascii_digit))
             });
             tokens.push(Token::Number(&stem[position..position + length]));
             length
@@ -182,7 +194,8 @@ pub fn natural_cmp(left: &str, right: &str) -> std::cmp::Ordering {
         }
         Token::Word(word) => (1, 0, word.to_ascii_lowercase()),
     };
-    let (left_key, right_key): (Vec<_>, Vec<_>) = (tokens(left).iter().map(key).collect(), tokens(right).iter().map(key).collect());
+    let (left_key, right_key): (Vec<_>, Vec<_>) =
+        (tokens(left).iter().map(key).collect(), tokens(right).iter().map(key).collect());
     left_key.cmp(&right_key).then_with(|| left.cmp(right))
 }
 

@@ -134,12 +134,7 @@ pub fn read_up_to(source: &dyn ReadAt, offset: u64, length: usize) -> io::Result
 ///
 /// # Errors
 /// The source could not be read.
-pub fn stream(
-    source: &dyn ReadAt,
-    offset: u64,
-    length: u64,
-    mut each: impl FnMut(&[u8]),
-) -> io::Result<bool> {
+pub fn stream(source: &dyn ReadAt, offset: u64, length: u64, mut each: impl FnMut(&[u8])) -> io::Result<bool> {
     let mut buffer = vec![0; crate::limits::CHUNK_BYTES.min(usize::try_from(length).unwrap_or(usize::MAX))];
     let mut done = 0_u64;
     while done < length {

@@ -80,7 +80,8 @@ pub fn read(members: &dyn Members) -> io::Result<Metadata> {
         match members.list().get(&file) {
             None => findings.push(Finding::error(Code::MissingShard, format!("`{file}` is missing"))),
             Some(has) if *has < needs => {
-                findings.push(Finding::error(Code::MissingShard, format!("`{file}` has {has} of at least {needs} bytes")));
+                findings
+                    .push(Finding::error(Code::MissingShard, format!("`{file}` has {has} of at least {needs} bytes")));
             }
             Some(_) => {}
         }
@@ -94,7 +95,9 @@ pub fn read(members: &dyn Members) -> io::Result<Metadata> {
 
 /// `storage_data`: `MetadataIndex(fqn, …)` → `_StorageInfo(relative_path, offset, length)`.
 fn places(pickle: &Pickle) -> Vec<(String, Place)> {
-    let Some(data) = pickle.get(pickle.root(), "storage_data").and_then(|value| pickle.items(value)) else { return Vec::new() };
+    let Some(data) = pickle.get(pickle.root(), "storage_data").and_then(|value| pickle.items(value)) else {
+        return Vec::new();
+    };
     data.iter()
         .filter_map(|(index, info)| {
             let name = pickle.text(pickle.get(*index, "fqn")?)?.into_owned();

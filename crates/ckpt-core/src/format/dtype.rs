@@ -96,7 +96,13 @@ impl Dtype {
             "quint2x4" | "bits2x4" => 2,
             "f6_e2m3" | "f6_e3m2" => 6,
             name if name.starts_with("float8") => 8,
-            name => name.strip_prefix("uint").or_else(|| name.strip_prefix("int"))?.parse().ok().filter(|bits| *bits <= 8).map(|_: u64| 8)?,
+            name => name
+                .strip_prefix("uint")
+                .or_else(|| name.strip_prefix("int"))?
+                .parse()
+                .ok()
+                .filter(|bits| *bits <= 8)
+                .map(|_: u64| 8)?,
         })
     }
 
@@ -123,7 +129,9 @@ impl Dtype {
             ("uint16", _) => f64::from(u16::from_le_bytes(bytes.try_into().ok()?)),
             ("int8", [byte]) => f64::from(i8::from_le_bytes([*byte])),
             ("uint8" | "bool", [byte]) => f64::from(*byte),
-            ("float8_e4m3fn", [byte]) => float8(*byte, Float8 { exponent: 4, mantissa: 3, bias: 7, has_infinity: false }),
+            ("float8_e4m3fn", [byte]) => {
+                float8(*byte, Float8 { exponent: 4, mantissa: 3, bias: 7, has_infinity: false })
+            }
             ("float8_e5m2", [byte]) => float8(*byte, Float8 { exponent: 5, mantissa: 2, bias: 15, has_infinity: true }),
             _ => return None,
         })
@@ -223,7 +231,8 @@ mod tests {
 
     #[test]
     fn non_finite_elements_are_counted() {
-        let bytes: Vec<u8> = [1.0_f32, f32::NAN, f32::INFINITY, -0.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes: Vec<u8> =
+            [1.0_f32, f32::NAN, f32::INFINITY, -0.0].iter().flat_map(|value| value.to_le_bytes()).collect();
         assert_eq!(Dtype::of_torch("float32").count_non_finite(&bytes), 2);
         assert_eq!(Dtype::of_torch("int32").count_non_finite(&bytes), 0);
     }

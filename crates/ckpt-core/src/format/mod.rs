@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 pub mod dcp;
 pub mod dtype;
 pub mod pickle;
-pub mod safety;
 pub mod safetensors;
+pub mod safety;
 pub mod sniff;
 pub mod torch;
 pub mod zip;
@@ -130,8 +130,17 @@ impl Format {
     pub fn is_inspected(self) -> bool {
         matches!(
             self,
-            Self::TorchZip | Self::TorchLegacy | Self::TorchTar | Self::TorchDirectory | Self::TorchScript | Self::TorchSharded
-                | Self::TorchDcp | Self::Safetensors | Self::SafetensorsSharded | Self::Directory | Self::Pickle
+            Self::TorchZip
+                | Self::TorchLegacy
+                | Self::TorchTar
+                | Self::TorchDirectory
+                | Self::TorchScript
+                | Self::TorchSharded
+                | Self::TorchDcp
+                | Self::Safetensors
+                | Self::SafetensorsSharded
+                | Self::Directory
+                | Self::Pickle
         )
     }
 }

@@ -74,24 +74,41 @@ pub fn read(source: &dyn ReadAt) -> io::Result<Header> {
     let damaged = |finding| Ok(Header { findings: vec![finding], ..Header::default() });
     let prefix = read_up_to(source, 0, 8)?;
     let Some(length) = prefix.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)) else {
-        return damaged(Finding::error(Code::Truncated, format!("only {size} bytes: too short for a safetensors header")));
+        return damaged(Finding::error(
+            Code::Truncated,
+            format!("only {size} bytes: too short for a safetensors header"),
+        ));
     };
     if length > limits::SAFETENSORS_HEADER_BYTES {
         return damaged(Finding::error(
             Code::NotACheckpoint,
-            format!("it announces a safetensors header of {length} bytes; the format allows {}", limits::SAFETENSORS_HEADER_BYTES),
+            format!(
+                "it announces a safetensors header of {length} bytes; the format allows {}",
+                limits::SAFETENSORS_HEADER_BYTES
+            ),
         ));
     }
     let bytes = read_up_to(source, 8, usize::try_from(length).unwrap_or(usize::MAX))?;
     if (bytes.len() as u64) < length {
-        return damaged(Finding::error(Code::Truncated, format!("the safetensors header of {length} bytes ends after {}", bytes.len())));
+        return damaged(Finding::error(
+            Code::Truncated,
+            format!("the safetensors header of {length} bytes ends after {}", bytes.len()),
+        ));
     }
     if bytes.iter().all(|byte| *byte == 0) {
-        return damaged(Finding::error(Code::ZeroFilled, "the safetensors header was never written: it reads as zeros"));
+        return damaged(Finding::error(
+            Code::ZeroFilled,
+            "the safetensors header was never written: it reads as zeros",
+        ));
     }
     let raw: RawHeader = match serde_json::from_slice(&bytes) {
         Ok(raw) => raw,
-        Err(error) => return damaged(Finding::error(Code::NotACheckpoint, format!("the safetensors header is malformed: {error}"))),
+        Err(error) => {
+            return damaged(Finding::error(
+                Code::NotACheckpoint,
+                format!("the safetensors header is malformed: {error}"),
+            ));
+        }
     };
     Ok(check(raw, length.saturating_add(8), size))
 }
@@ -108,7 +125,10 @@ fn check(raw: RawHeader, data_offset: u64, size: u64) -> Header {
         if has.is_none() || (needs.is_some() && needs != has) {
             findings.push(Finding::error(
                 Code::OutOfBounds,
-                format!("tensor `{name}` of type {} and shape {:?} cannot take the bytes {start} to {end}", tensor.dtype, tensor.shape),
+                format!(
+                    "tensor `{name}` of type {} and shape {:?} cannot take the bytes {start} to {end}",
+                    tensor.dtype, tensor.shape
+                ),
             ));
         }
         ranges.push((start, end));
@@ -118,7 +138,8 @@ fn check(raw: RawHeader, data_offset: u64, size: u64) -> Header {
     let mut reached = 0;
     for (start, end) in ranges {
         if start != reached {
-            findings.push(Finding::error(Code::OutOfBounds, format!("tensors overlap or leave a gap at byte {reached}")));
+            findings
+                .push(Finding::error(Code::OutOfBounds, format!("tensors overlap or leave a gap at byte {reached}")));
             break;
         }
         reached = end;
@@ -134,7 +155,10 @@ fn check(raw: RawHeader, data_offset: u64, size: u64) -> Header {
         findings.insert(0, Finding::error(Code::Truncated, message));
     } else if size > expected_bytes {
         let more = size.saturating_sub(expected_bytes);
-        findings.push(Finding::error(Code::OutOfBounds, format!("{more} bytes follow the last tensor; safetensors readers refuse such a file")));
+        findings.push(Finding::error(
+            Code::OutOfBounds,
+            format!("{more} bytes follow the last tensor; safetensors readers refuse such a file"),
+        ));
     }
     findings.truncate(16);
     Header { tensors, metadata: raw.metadata.unwrap_or_default(), data_offset, findings, expected_bytes }

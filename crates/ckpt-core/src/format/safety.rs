@@ -85,36 +85,195 @@ impl Safety {
 
 /// Modules from which no name is harmless: they reach the system, the network, other processes, or code.
 const DANGEROUS_MODULES: &[&str] = &[
-    "_aix_support", "_osx_support", "_posixsubprocess", "_pyrepl", "_testcapi", "_thread", "_winapi", "aiohttp", "asyncio",
-    "bdb", "cProfile", "cloudpickle", "code", "codeop", "commands", "cffi", "ctypes", "dill", "distutils", "doctest", "ensurepip",
-    "fileinput", "ftplib", "gc", "glob", "http", "httplib", "httpx", "idlelib", "imaplib", "imp", "importlib", 
-    "joblib", "lib2to3", "linecache", "marshal", "modulefinder", "msvcrt", "multiprocessing", "nntplib", "nt", "ntpath", "os", "pdb",
-    "pexpect", "pickle", "_pickle", "cPickle", "pickletools", "pip", "pkg_resources", "pkgutil", "poplib", "posix",
-    "posixpath", "profile", "pty", "py_compile", "compileall", "pydoc", "requests", "requests_html", "runpy", "setuptools", "shelve",
-    "shutil", "signal", "site", "smtplib", "socket", "socketserver", "sqlite3", "ssl", "subprocess", "sys", "sysconfig", "telnetlib",
-    "tempfile", "test", "threading", "timeit", "trace", "tracemalloc", "unittest", "urllib", "urllib2", "uuid._popen", "venv",
-    "webbrowser", "winreg", "xmlrpc", "zipapp", "zipimport",
-    "numpy.ctypeslib", "numpy.distutils", "numpy.f2py", "numpy.testing", "torch._dynamo", "torch._inductor", "torch.hub",
-    "torch.package", "torch.utils.bottleneck", "torch.utils.collect_env", "torch.utils.cpp_extension",
-    "torch.utils.model_dump", "torch.distributed.rpc", "torch.distributed.elastic", "torch.distributed.run", "torch.fx", "torch.jit.unsupported_tensor_ops",
+    "_aix_support",
+    "_osx_support",
+    "_posixsubprocess",
+    "_pyrepl",
+    "_testcapi",
+    "_thread",
+    "_winapi",
+    "aiohttp",
+    "asyncio",
+    "bdb",
+    "cProfile",
+    "cloudpickle",
+    "code",
+    "codeop",
+    "commands",
+    "cffi",
+    "ctypes",
+    "dill",
+    "distutils",
+    "doctest",
+    "ensurepip",
+    "fileinput",
+    "ftplib",
+    "gc",
+    "glob",
+    "http",
+    "httplib",
+    "httpx",
+    "idlelib",
+    "imaplib",
+    "imp",
+    "importlib",
+    "joblib",
+    "lib2to3",
+    "linecache",
+    "marshal",
+    "modulefinder",
+    "msvcrt",
+    "multiprocessing",
+    "nntplib",
+    "nt",
+    "ntpath",
+    "os",
+    "pdb",
+    "pexpect",
+    "pickle",
+    "_pickle",
+    "cPickle",
+    "pickletools",
+    "pip",
+    "pkg_resources",
+    "pkgutil",
+    "poplib",
+    "posix",
+    "posixpath",
+    "profile",
+    "pty",
+    "py_compile",
+    "compileall",
+    "pydoc",
+    "requests",
+    "requests_html",
+    "runpy",
+    "setuptools",
+    "shelve",
+    "shutil",
+    "signal",
+    "site",
+    "smtplib",
+    "socket",
+    "socketserver",
+    "sqlite3",
+    "ssl",
+    "subprocess",
+    "sys",
+    "sysconfig",
+    "telnetlib",
+    "tempfile",
+    "test",
+    "threading",
+    "timeit",
+    "trace",
+    "tracemalloc",
+    "unittest",
+    "urllib",
+    "urllib2",
+    "uuid._popen",
+    "venv",
+    "webbrowser",
+    "winreg",
+    "xmlrpc",
+    "zipapp",
+    "zipimport",
+    "numpy.ctypeslib",
+    "numpy.distutils",
+    "numpy.f2py",
+    "numpy.testing",
+    "torch._dynamo",
+    "torch._inductor",
+    "torch.hub",
+    "torch.package",
+    "torch.utils.bottleneck",
+    "torch.utils.collect_env",
+    "torch.utils.cpp_extension",
+    "torch.utils.model_dump",
+    "torch.distributed.rpc",
+    "torch.distributed.elastic",
+    "torch.distributed.run",
+    "torch.fx",
+    "torch.jit.unsupported_tensor_ops",
 ];
 
 /// Single names from otherwise ordinary modules.
 const DANGEROUS_NAMES: &[&str] = &[
-    "_io.FileIO", "_io.open", "codecs.open", "io.FileIO", "io.open", "io.open_code",
-    "builtins.apply", "builtins.breakpoint", "builtins.compile", "builtins.delattr", "builtins.eval", "builtins.exec",
-    "builtins.execfile", "builtins.exit", "builtins.file", "builtins.getattr", "builtins.globals",
-    "builtins.help", "builtins.input", "builtins.locals", "builtins.open", "builtins.quit",
-    "builtins.reload", "builtins.setattr", "builtins.vars", "builtins.__import__", "builtins.__build_class__",
-    "logging.config.listen", "numpy.fromfile", "numpy.genfromtxt", "numpy.load",
-    "numpy.loadtxt", "numpy.memmap", "numpy.save", "numpy.savetxt", "operator.attrgetter", "operator.call", 
-    "operator.methodcaller", "torch.load", "torch.save", "torch.serialization.load", "torch.serialization.save",
-    "torch.jit.load", "torch.jit.save", "torch.compile", "types.CodeType", "types.FunctionType", "types.MethodType", "types.ModuleType",
+    "_io.FileIO",
+    "_io.open",
+    "codecs.open",
+    "io.FileIO",
+    "io.open",
+    "io.open_code",
+    "builtins.apply",
+    "builtins.breakpoint",
+    "builtins.compile",
+    "builtins.delattr",
+    "builtins.eval",
+    "builtins.exec",
+    "builtins.execfile",
+    "builtins.exit",
+    "builtins.file",
+    "builtins.getattr",
+    "builtins.globals",
+    "builtins.help",
+    "builtins.input",
+    "builtins.locals",
+    "builtins.open",
+    "builtins.quit",
+    "builtins.reload",
+    "builtins.setattr",
+    "builtins.vars",
+    "builtins.__import__",
+    "builtins.__build_class__",
+    "logging.config.listen",
+    "numpy.fromfile",
+    "numpy.genfromtxt",
+    "numpy.load",
+    "numpy.loadtxt",
+    "numpy.memmap",
+    "numpy.save",
+    "numpy.savetxt",
+    "operator.attrgetter",
+    "operator.call",
+    "operator.methodcaller",
+    "torch.load",
+    "torch.save",
+    "torch.serialization.load",
+    "torch.serialization.save",
+    "torch.jit.load",
+    "torch.jit.save",
+    "torch.compile",
+    "types.CodeType",
+    "types.FunctionType",
+    "types.MethodType",
+    "types.ModuleType",
 ];
 
 /// Plain data, by module.
 const SAFE_NAMES: &[(&str, &[&str])] = &[
-    ("builtins", &["bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "range", "set", "slice", "str", "tuple", "Ellipsis", "NotImplemented"]),
+    (
+        "builtins",
+        &[
+            "bool",
+            "bytearray",
+            "bytes",
+            "complex",
+            "dict",
+            "float",
+            "frozenset",
+            "int",
+            "list",
+            "object",
+            "range",
+            "set",
+            "slice",
+            "str",
+            "tuple",
+            "Ellipsis",
+            "NotImplemented",
+        ],
+    ),
     ("collections", &["Counter", "OrderedDict", "defaultdict", "deque"]),
     ("_codecs", &["encode"]),
     ("argparse", &["Namespace"]),
@@ -127,27 +286,63 @@ const SAFE_NAMES: &[(&str, &[&str])] = &[
     ("pathlib._local", &["Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath"]),
     ("uuid", &["UUID", "SafeUUID"]),
     ("random", &["Random"]),
-    ("numpy", &["dtype", "ndarray", "bool_", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]),
+    (
+        "numpy",
+        &[
+            "dtype", "ndarray", "bool_", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8",
+            "uint16", "uint32", "uint64",
+        ],
+    ),
     ("numpy.core.multiarray", &["_reconstruct", "scalar"]),
     ("numpy._core.multiarray", &["_reconstruct", "scalar"]),
     ("numpy.core.numeric", &["_frombuffer"]),
     ("numpy._core.numeric", &["_frombuffer"]),
-    ("torch", &["Size", "Tensor", "device", "dtype", "layout", "Generator", "strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "contiguous_format", "channels_last", "per_tensor_affine", "per_channel_affine"]),
+    (
+        "torch",
+        &[
+            "Size",
+            "Tensor",
+            "device",
+            "dtype",
+            "layout",
+            "Generator",
+            "strided",
+            "sparse_coo",
+            "sparse_csr",
+            "sparse_csc",
+            "sparse_bsr",
+            "sparse_bsc",
+            "contiguous_format",
+            "channels_last",
+            "per_tensor_affine",
+            "per_channel_affine",
+        ],
+    ),
     ("torch._tensor", &["_rebuild_from_type_v2"]),
     ("torch.nn.parameter", &["Parameter", "Buffer", "UninitializedParameter", "UninitializedBuffer"]),
     ("torch.serialization", &["_get_layout"]),
     ("torch.storage", &["TypedStorage", "UntypedStorage", "_TypedStorage"]),
     ("torch.amp.grad_scaler", &["GradScaler", "OptState"]),
     ("torch.torch_version", &["TorchVersion"]),
-    ("torch.distributed.checkpoint.metadata", &["BytesStorageMetadata", "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta", "TensorProperties", "TensorStorageMetadata", "_MEM_FORMAT_ENCODING"]),
+    (
+        "torch.distributed.checkpoint.metadata",
+        &[
+            "BytesStorageMetadata",
+            "ChunkStorageMetadata",
+            "Metadata",
+            "MetadataIndex",
+            "StorageMeta",
+            "TensorProperties",
+            "TensorStorageMetadata",
+            "_MEM_FORMAT_ENCODING",
+        ],
+    ),
     ("torch.distributed.checkpoint.filesystem", &["_StorageInfo"]),
 ];
 
 /// The dtypes and legacy storage classes directly under `torch`.
 fn is_torch_data(name: &str) -> bool {
-    const DTYPES: &[&str] = &[
-        "bool", "half", "float", "double", "short", "int", "long", "cfloat", "cdouble", "chalf",
-    ];
+    const DTYPES: &[&str] = &["bool", "half", "float", "double", "short", "int", "long", "cfloat", "cdouble", "chalf"];
     const FAMILIES: &[&str] = &["float", "bfloat", "int", "uint", "complex", "qint", "quint", "bits"];
     DTYPES.contains(&name)
         || name.ends_with("Storage")
@@ -182,10 +377,17 @@ pub fn classify(module: &str, name: &str) -> Risk {
     let torch_data = matches!(module, "torch" | "torch.cuda") && is_torch_data(name);
     let numpy_dtype = module == "numpy.dtypes" && name.ends_with("DType");
     // Instances of these are rebuilt without calling their constructors.
-    let class = name.starts_with(|char: char| char.is_ascii_uppercase()) && name.chars().all(|char| char.is_ascii_alphanumeric());
+    let class = name.starts_with(|char: char| char.is_ascii_uppercase())
+        && name.chars().all(|char| char.is_ascii_alphanumeric());
     let torch_class = class && (module.starts_with("torch.nn.modules.") || module.starts_with("torch.optim."));
-    let jit_class = module == "__torch__" || module.starts_with("__torch__.") || (module == "torch.jit._pickle" && name.starts_with("build_"));
-    if listed || rebuilder || torch_data || numpy_dtype || torch_class || jit_class { Risk::Safe } else { Risk::Unknown }
+    let jit_class = module == "__torch__"
+        || module.starts_with("__torch__.")
+        || (module == "torch.jit._pickle" && name.starts_with("build_"));
+    if listed || rebuilder || torch_data || numpy_dtype || torch_class || jit_class {
+        Risk::Safe
+    } else {
+        Risk::Unknown
+    }
 }
 
 #[cfg(test)]
@@ -195,11 +397,24 @@ mod tests {
     #[test]
     fn the_kin_of_os_system_is_dangerous() {
         for (module, name) in [
-            ("os", "system"), ("posix", "system"), ("nt", "system"), ("builtins", "eval"), ("__builtin__", "exec"),
-            ("builtins", "getattr"), ("subprocess", "Popen"), ("runpy", "run_path"), ("torch.serialization", "os.system"),
-            ("torch.hub", "load"), ("importlib", "import_module"), ("numpy.testing._private.utils", "runstring"),
-            ("operator", "attrgetter"), ("collections", "OrderedDict.__init__.__globals__"),
-            ("os.path", "join"), ("_pickle", "loads"), ("torch", "load"), ("types", "FunctionType"),
+            ("os", "system"),
+            ("posix", "system"),
+            ("nt", "system"),
+            ("builtins", "eval"),
+            ("__builtin__", "exec"),
+            ("builtins", "getattr"),
+            ("subprocess", "Popen"),
+            ("runpy", "run_path"),
+            ("torch.serialization", "os.system"),
+            ("torch.hub", "load"),
+            ("importlib", "import_module"),
+            ("numpy.testing._private.utils", "runstring"),
+            ("operator", "attrgetter"),
+            ("collections", "OrderedDict.__init__.__globals__"),
+            ("os.path", "join"),
+            ("_pickle", "loads"),
+            ("torch", "load"),
+            ("types", "FunctionType"),
         ] {
             assert_eq!(classify(module, name), Risk::Dangerous, "{module}.{name}");
         }
@@ -208,9 +423,18 @@ mod tests {
     #[test]
     fn what_torch_itself_writes_is_safe() {
         for (module, name) in [
-            ("torch._utils", "_rebuild_tensor_v2"), ("torch", "FloatStorage"), ("torch", "float8_e4m3fn"), ("torch", "bfloat16"),
-            ("torch", "uint16"), ("collections", "OrderedDict"), ("numpy.core.multiarray", "scalar"), ("numpy", "dtype"),
-            ("_codecs", "encode"), ("torch.nn.modules.linear", "Linear"), ("torch", "Size"), ("__torch__.m", "Net"),
+            ("torch._utils", "_rebuild_tensor_v2"),
+            ("torch", "FloatStorage"),
+            ("torch", "float8_e4m3fn"),
+            ("torch", "bfloat16"),
+            ("torch", "uint16"),
+            ("collections", "OrderedDict"),
+            ("numpy.core.multiarray", "scalar"),
+            ("numpy", "dtype"),
+            ("_codecs", "encode"),
+            ("torch.nn.modules.linear", "Linear"),
+            ("torch", "Size"),
+            ("__torch__.m", "Net"),
         ] {
             assert_eq!(classify(module, name), Risk::Safe, "{module}.{name}");
         }
@@ -218,7 +442,12 @@ mod tests {
 
     #[test]
     fn a_trainers_own_class_is_unknown() {
-        for (module, name) in [("ultralytics.nn.tasks", "DetectionModel"), ("osprey", "Net"), ("torch", "floating_point"), ("torch.nn.modules.module", "warnings")] {
+        for (module, name) in [
+            ("ultralytics.nn.tasks", "DetectionModel"),
+            ("osprey", "Net"),
+            ("torch", "floating_point"),
+            ("torch.nn.modules.module", "warnings"),
+        ] {
             assert_eq!(classify(module, name), Risk::Unknown, "{module}.{name}");
         }
     }

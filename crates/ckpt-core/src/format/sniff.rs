@@ -26,7 +26,10 @@ pub enum Sniffed {
 pub fn sniff(name: &str, head: &[u8], size: u64) -> Sniffed {
     let other = |message: &str| Sniffed::Other(Finding::error(Code::NotACheckpoint, message));
     if size == 0 {
-        return Sniffed::Other(Finding::error(Code::Empty, "the file is empty: the save was killed before its first byte"));
+        return Sniffed::Other(Finding::error(
+            Code::Empty,
+            "the file is empty: the save was killed before its first byte",
+        ));
     }
     if head.iter().all(|byte| *byte == 0) {
         return Sniffed::Other(Finding::error(
@@ -39,7 +42,10 @@ pub fn sniff(name: &str, head: &[u8], size: u64) -> Sniffed {
         return Sniffed::Zip;
     }
     if b"PK\x03\x04".starts_with(head) {
-        return Sniffed::Other(Finding::error(Code::Truncated, format!("only {size} bytes of an archive were written")));
+        return Sniffed::Other(Finding::error(
+            Code::Truncated,
+            format!("only {size} bytes of an archive were written"),
+        ));
     }
     if legacy::is_stream(head) {
         return Sniffed::Known(Format::TorchLegacy);
@@ -47,7 +53,8 @@ pub fn sniff(name: &str, head: &[u8], size: u64) -> Sniffed {
     if starts(b"version https://git-lfs") {
         return other("a git-LFS pointer, not the file itself: run `git lfs pull` where it came from");
     }
-    let text = String::from_utf8_lossy(head.get(..head.len().min(256)).unwrap_or_default()).trim_start().to_ascii_lowercase();
+    let text =
+        String::from_utf8_lossy(head.get(..head.len().min(256)).unwrap_or_default()).trim_start().to_ascii_lowercase();
     if ["<!doctype", "<html", "<?xml", "<head", "<body"].iter().any(|tag| text.starts_with(tag)) {
         return other("a web page, not a checkpoint: the download answered with an error or a login page");
     }

@@ -151,7 +151,13 @@ fn parse_end(tail: &[u8], position: usize, start: u64, size: u64) -> Option<End>
     let comment = u64::from(cursor.u16()?);
     let record_offset = start.checked_add(position as u64)?;
     let after = size.checked_sub(record_offset)?.checked_sub(END_BYTES as u64)?;
-    Some(End { record_offset, directory_offset, directory_size, entries, trailing: after.checked_sub(comment).unwrap_or(after) })
+    Some(End {
+        record_offset,
+        directory_offset,
+        directory_size,
+        entries,
+        trailing: after.checked_sub(comment).unwrap_or(after),
+    })
 }
 
 /// The zip64 record, when a locator stands before the end record.
@@ -176,7 +182,9 @@ fn widen(source: &dyn ReadAt, end: &End) -> io::Result<Result<Option<End>, Probl
         Some(End { record_offset, directory_offset, directory_size, entries, trailing: end.trailing })
     })();
     Ok(parsed.map(Some).ok_or_else(|| {
-        Problem::Misplaced(format!("the archive's 64-bit end record is not at {record_offset}, where its locator points"))
+        Problem::Misplaced(format!(
+            "the archive's 64-bit end record is not at {record_offset}, where its locator points"
+        ))
     }))
 }
 
@@ -340,7 +348,12 @@ pub fn member(source: &dyn ReadAt, entry: &Entry, limit: u64) -> io::Result<Memb
         }
     };
     if bytes.len() as u64 != entry.size {
-        return Ok(Member::Damaged(format!("`{}` has {} bytes, its directory entry says {}", entry.name, bytes.len(), entry.size)));
+        return Ok(Member::Damaged(format!(
+            "`{}` has {} bytes, its directory entry says {}",
+            entry.name,
+            bytes.len(),
+            entry.size
+        )));
     }
     let crc = crc32fast::hash(&bytes);
     Ok(Member::Whole { bytes, crc })

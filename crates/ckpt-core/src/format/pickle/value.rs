@@ -156,7 +156,10 @@ impl Pickle {
                 match (&*module, &*name) {
                     ("_codecs", "encode") => {
                         let text = self.text(*arguments.first()?)?;
-                        text.chars().map(|char| u8::try_from(u32::from(char)).ok()).collect::<Option<Vec<_>>>().map(Cow::Owned)
+                        text.chars()
+                            .map(|char| u8::try_from(u32::from(char)).ok())
+                            .collect::<Option<Vec<_>>>()
+                            .map(Cow::Owned)
                     }
                     ("builtins" | "__builtin__", "bytes") if arguments.is_empty() => Some(Cow::Borrowed(&[])),
                     ("builtins" | "__builtin__", "bytearray" | "bytes") => match *arguments.first()? {
@@ -220,9 +223,7 @@ impl Pickle {
             Node::Object(object) => {
                 let (_, name, _) = self.call(value)?;
                 match &*name {
-                    "Size" | "set" | "frozenset" | "list" | "tuple" => {
-                        self.elements(*self.arguments(object).first()?)
-                    }
+                    "Size" | "set" | "frozenset" | "list" | "tuple" => self.elements(*self.arguments(object).first()?),
                     "deque" => Some(&object.elements),
                     _ => None,
                 }
@@ -255,12 +256,13 @@ impl Pickle {
         let first = *self.arguments(object).first()?;
         match self.node(first)? {
             Node::Dict(items) => Some(items.clone()),
-            Node::List(pairs) => {
-                pairs.iter().map(|pair| match self.elements(*pair)? {
+            Node::List(pairs) => pairs
+                .iter()
+                .map(|pair| match self.elements(*pair)? {
                     [key, value] => Some((*key, *value)),
                     _ => None,
-                }).collect()
-            }
+                })
+                .collect(),
             _ => None,
         }
     }
@@ -289,7 +291,10 @@ impl Pickle {
     /// The value under a string key.
     #[must_use]
     pub fn get(&self, value: Value, key: &str) -> Option<Value> {
-        self.fields(value)?.iter().find(|(name, _)| self.text(*name).is_some_and(|name| name == key)).map(|(_, value)| *value)
+        self.fields(value)?
+            .iter()
+            .find(|(name, _)| self.text(*name).is_some_and(|name| name == key))
+            .map(|(_, value)| *value)
     }
 
     /// A key as text: strings as they are, integers in decimal.

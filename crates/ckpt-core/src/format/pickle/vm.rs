@@ -191,12 +191,12 @@ impl Machine {
 
     fn remember(&mut self, index: u32) -> Step<()> {
         let value = self.top()?;
-        match self.memo.get_mut(index as usize) {
-            Some(slot) => *slot = value,
-            None if index as usize == self.memo.len() => self.memo.push(value),
-            None => {
-                self.sparse_memo.insert(index, value);
-            }
+        if let Some(slot) = self.memo.get_mut(index as usize) {
+            *slot = value;
+        } else if index as usize == self.memo.len() {
+            self.memo.push(value);
+        } else {
+            self.sparse_memo.insert(index, value);
         }
         Ok(())
     }
@@ -244,8 +244,12 @@ impl Machine {
             0x88 => self.push(Value::Bool(true)),
             0x89 => self.push(Value::Bool(false)),
             b'I' | b'J' | b'K' | b'M' | b'L' | 0x8a | 0x8b | b'F' | b'G' => self.number_step(opcode, cursor)?,
-            b'S' | b'T' | b'U' | b'V' | b'X' | 0x8c | 0x8d | b'B' | b'C' | 0x8e | 0x96 => self.text_step(opcode, cursor)?,
-            b']' | b'l' | b'}' | b'd' | b')' | b't' | 0x85 | 0x86 | 0x87 | 0x8f | 0x91 => self.container_step(opcode)?,
+            b'S' | b'T' | b'U' | b'V' | b'X' | 0x8c | 0x8d | b'B' | b'C' | 0x8e | 0x96 => {
+                self.text_step(opcode, cursor)?
+            }
+            b']' | b'l' | b'}' | b'd' | b')' | b't' | 0x85 | 0x86 | 0x87 | 0x8f | 0x91 => {
+                self.container_step(opcode)?
+            }
             b'a' | b'e' | b's' | b'u' | 0x90 => self.fill_step(opcode)?,
             b'c' | 0x93 | b'i' | b'o' | b'R' | 0x81 | 0x92 | b'b' | b'P' | b'Q' => self.object_step(opcode, cursor)?,
             0x82 | 0x83 | 0x84 | 0x97 | 0x98 => return Err(PickleProblem::Refused(opcode)),
@@ -306,23 +310,48 @@ impl Machine {
             }
             return Ok(Value::Int(i64::from_le_bytes(wide)));
         }
-        let magnitude = bytes.iter().rev().fold(0.0_f64, |sum, &byte| {
-            sum.mul_add(256.0, f64::from(if negative { !byte } else { byte }))
-        });
+        let magnitude = bytes
+            .iter()
+            .rev()
+            .fold(0.0_f64, |sum, &byte| sum.mul_add(256.0, f64::from(if negative { !byte } else { byte })));
         self.add(Node::BigInt(if negative { -magnitude } else { magnitude }))
     }
 
     fn text_step(&mut self, opcode: u8, cursor: &mut Cursor<'_>) -> Step<()> {
         let value = match opcode {
-            b'X' => { let length = size(need(cursor.u32())?)?; Value::Text(Self::take(cursor, length)?) }
-            0x8c => { let length = usize::from(need(cursor.u8())?); Value::Text(Self::take(cursor, length)?) }
-            0x8d => { let length = size(need(cursor.u64())?)?; Value::Text(Self::take(cursor, length)?) }
+            b'X' => {
+                let length = size(need(cursor.u32())?)?;
+                Value::Text(Self::take(cursor, length)?)
+            }
+            0x8c => {
+                let length = usize::from(need(cursor.u8())?);
+                Value::Text(Self::take(cursor, length)?)
+            }
+            0x8d => {
+                let length = size(need(cursor.u64())?)?;
+                Value::Text(Self::take(cursor, length)?)
+            }
             // Python 2 `str`: text to whoever reads checkpoints.
-            b'U' => { let length = usize::from(need(cursor.u8())?); Value::Text(Self::take(cursor, length)?) }
-            b'T' => { let length = size(need(cursor.u32())?)?; Value::Text(Self::take(cursor, length)?) }
-            b'C' => { let length = usize::from(need(cursor.u8())?); Value::Bytes(Self::take(cursor, length)?) }
-            b'B' => { let length = size(need(cursor.u32())?)?; Value::Bytes(Self::take(cursor, length)?) }
-            0x8e | 0x96 => { let length = size(need(cursor.u64())?)?; Value::Bytes(Self::take(cursor, length)?) }
+            b'U' => {
+                let length = usize::from(need(cursor.u8())?);
+                Value::Text(Self::take(cursor, length)?)
+            }
+            b'T' => {
+                let length = size(need(cursor.u32())?)?;
+                Value::Text(Self::take(cursor, length)?)
+            }
+            b'C' => {
+                let length = usize::from(need(cursor.u8())?);
+                Value::Bytes(Self::take(cursor, length)?)
+            }
+            b'B' => {
+                let length = size(need(cursor.u32())?)?;
+                Value::Bytes(Self::take(cursor, length)?)
+            }
+            0x8e | 0x96 => {
+                let length = size(need(cursor.u64())?)?;
+                Value::Bytes(Self::take(cursor, length)?)
+            }
             b'V' => {
                 let line = need(cursor.line())?;
                 let text = unescape_unicode(line);

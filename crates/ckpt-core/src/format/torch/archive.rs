@@ -23,7 +23,10 @@ pub fn open(source: &dyn ReadAt) -> io::Result<Opened<'_>> {
         Ok(archive) => open_archive(source, archive),
         Err(Problem::TooLarge) => Ok(Opened::unusable(
             Format::Zip,
-            Finding::error(Code::Unsupported, format!("the archive's directory is larger than {} bytes", limits::ZIP_DIRECTORY_BYTES)),
+            Finding::error(
+                Code::Unsupported,
+                format!("the archive's directory is larger than {} bytes", limits::ZIP_DIRECTORY_BYTES),
+            ),
         )),
         Err(Problem::Misplaced(message)) => {
             let mut opened = salvage::open(source)?;
@@ -41,8 +44,12 @@ fn root_of(archive: &Archive) -> Option<&str> {
 
 /// What a zip without `data.pkl` is.
 fn other_kind(archive: &Archive) -> (Format, Finding) {
-    let has = |suffix: &str| archive.entries.iter().any(|entry| entry.name == suffix || entry.name.ends_with(&format!("/{suffix}")));
-    let recognised = |format: Format| (format, Finding::warning(Code::Unsupported, format!("recognised as {}, not inspected", format.describe())));
+    let has = |suffix: &str| {
+        archive.entries.iter().any(|entry| entry.name == suffix || entry.name.ends_with(&format!("/{suffix}")))
+    };
+    let recognised = |format: Format| {
+        (format, Finding::warning(Code::Unsupported, format!("recognised as {}, not inspected", format.describe())))
+    };
     if has("config.json") && has("metadata.json") && has("model.weights.h5") {
         return recognised(Format::Keras);
     }
@@ -52,7 +59,9 @@ fn other_kind(archive: &Archive) -> (Format, Finding) {
     if has("archive_format") || has("serialized_exported_program.json") || has("models/model.json") {
         return recognised(Format::TorchExport);
     }
-    if has("model.json") && archive.entries.iter().any(|entry| entry.name.contains("/code/") || entry.name.starts_with("code/")) {
+    if has("model.json")
+        && archive.entries.iter().any(|entry| entry.name.contains("/code/") || entry.name.starts_with("code/"))
+    {
         return recognised(Format::TorchScript);
     }
     let message = if has(".data/serialization_id") || has("version") {
@@ -68,7 +77,8 @@ fn open_archive(source: &dyn ReadAt, archive: Archive) -> io::Result<Opened<'_>>
     let main = root.as_ref().and_then(|root| archive.get(&format!("{root}/data.pkl"))).cloned();
     let Some((root, entry)) = root.zip(main) else {
         let (format, finding) = if archive.get("data.pkl").is_some() {
-            let message = "its members are not inside one folder, so torch.load refuses it; unzip it and run `ckpt repack`";
+            let message =
+                "its members are not inside one folder, so torch.load refuses it; unzip it and run `ckpt repack`";
             (Format::TorchZip, Finding::error(Code::NotACheckpoint, message))
         } else {
             other_kind(&archive)
@@ -84,7 +94,10 @@ fn open_archive(source: &dyn ReadAt, archive: Archive) -> io::Result<Opened<'_>>
             if crc != entry.crc && has_checksums {
                 findings.push(Finding::error(
                     Code::CrcMismatch,
-                    format!("`data.pkl` has checksum {crc:08x}, the archive says {:08x}: nothing it says can be trusted", entry.crc),
+                    format!(
+                        "`data.pkl` has checksum {crc:08x}, the archive says {:08x}: nothing it says can be trusted",
+                        entry.crc
+                    ),
                 ));
             }
             match pickle::read(bytes) {
@@ -95,19 +108,27 @@ fn open_archive(source: &dyn ReadAt, archive: Archive) -> io::Result<Opened<'_>>
         zip::Member::Damaged(message) => Opened::unusable(format, Finding::error(Code::OutOfBounds, message)),
         zip::Member::TooLarge => Opened::unusable(
             format,
-            Finding::error(Code::Unsupported, format!("`data.pkl` of {} bytes is larger than the limit of {}", entry.size, limits::PICKLE_BYTES)),
+            Finding::error(
+                Code::Unsupported,
+                format!("`data.pkl` of {} bytes is larger than the limit of {}", entry.size, limits::PICKLE_BYTES),
+            ),
         ),
-        zip::Member::Unsupported(method) => {
-            Opened::unusable(format, Finding::error(Code::Unsupported, format!("`data.pkl` is packed with zip method {method}")))
-        }
+        zip::Member::Unsupported(method) => Opened::unusable(
+            format,
+            Finding::error(Code::Unsupported, format!("`data.pkl` is packed with zip method {method}")),
+        ),
     };
     opened.findings.splice(0..0, findings);
     if let Some(pickle) = &opened.pickle {
         let sizes: HashMap<&str, u64> = archive.entries.iter().map(|entry| (entry.name.as_str(), entry.size)).collect();
-        opened.findings.extend(storage_findings(pickle, |key| sizes.get(format!("{root}/data/{key}").as_str()).copied()));
+        opened
+            .findings
+            .extend(storage_findings(pickle, |key| sizes.get(format!("{root}/data/{key}").as_str()).copied()));
     }
     if is_script {
-        opened.findings.push(Finding::info(Code::Unsupported, "a TorchScript export: it holds no state to resume from"));
+        opened
+            .findings
+            .push(Finding::info(Code::Unsupported, "a TorchScript export: it holds no state to resume from"));
     }
     opened.storages = Storages::Archive { source, archive, root };
     Ok(opened)
@@ -119,19 +140,34 @@ fn archive_findings(archive: &Archive, root: &str) -> Vec<Finding> {
         let count = archive.outside().count();
         findings.push(Finding::error(
             Code::OutOfBounds,
-            format!("`{}` ({} bytes at {}) and {} more members lie outside the file", entry.name, entry.compressed, entry.header_offset, count.saturating_sub(1)),
+            format!(
+                "`{}` ({} bytes at {}) and {} more members lie outside the file",
+                entry.name,
+                entry.compressed,
+                entry.header_offset,
+                count.saturating_sub(1)
+            ),
         ));
     }
     if archive.trailing > 0 {
-        findings.push(Finding::warning(Code::OutOfBounds, format!("{} bytes follow the archive; torch.load ignores them", archive.trailing)));
+        findings.push(Finding::warning(
+            Code::OutOfBounds,
+            format!("{} bytes follow the archive; torch.load ignores them", archive.trailing),
+        ));
     }
     let main = format!("{root}/data.pkl");
     let same_name = archive.entries.iter().filter(|entry| entry.name.eq_ignore_ascii_case(&main)).count();
     if same_name > 1 || archive.duplicates().contains(&main) {
-        findings.push(Finding::error(Code::Unsafe, "the archive holds `data.pkl` twice: loaders disagree on which one they run"));
+        findings.push(Finding::error(
+            Code::Unsafe,
+            "the archive holds `data.pkl` twice: loaders disagree on which one they run",
+        ));
     }
     if archive.get(&format!("{root}/version")).is_none() && archive.get(&format!("{root}/.data/version")).is_none() {
-        findings.push(Finding::error(Code::MissingShard, "the archive has no member `version`, without which torch.load refuses it"));
+        findings.push(Finding::error(
+            Code::MissingShard,
+            "the archive has no member `version`, without which torch.load refuses it",
+        ));
     }
     if archive.entries.iter().any(|entry| entry.method != Method::Stored && entry.name.contains("/data/")) {
         findings.push(Finding::warning(

@@ -24,7 +24,8 @@ const MAGIC: [u8; 12] = [0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0
 /// Whether the first bytes of a file are those of a stream.
 #[must_use]
 pub fn is_stream(head: &[u8]) -> bool {
-    head.first() == Some(&0x80) && head.get(..32.min(head.len())).is_some_and(|head| head.windows(MAGIC.len()).any(|window| window == MAGIC))
+    head.first() == Some(&0x80)
+        && head.get(..32.min(head.len())).is_some_and(|head| head.windows(MAGIC.len()).any(|window| window == MAGIC))
 }
 
 /// Reads a stream.
@@ -34,15 +35,19 @@ pub fn is_stream(head: &[u8]) -> bool {
 pub fn open(source: &dyn ReadAt) -> io::Result<Opened<'_>> {
     let format = Format::TorchLegacy;
     let mut offset = 0_u64;
+    let mut others = Vec::new();
     for name in ["magic number", "protocol number", "system facts"] {
         match read_pickle(source, offset)? {
-            Ok(pickle) => offset = offset.saturating_add(pickle.length() as u64),
-            Err(error) => return Ok(Opened::unusable(format, pickle_finding(name, error))),
+            Ok(pickle) => {
+                offset = offset.saturating_add(pickle.length() as u64);
+                others.push(pickle);
+            }
+            Err(error) => return Ok(Opened { others, ..Opened::unusable(format, pickle_finding(name, error)) }),
         }
     }
     let state = match read_pickle(source, offset)? {
         Ok(pickle) => pickle,
-        Err(error) => return Ok(Opened::unusable(format, pickle_finding("state", error))),
+        Err(error) => return Ok(Opened { others, ..Opened::unusable(format, pickle_finding("state", error)) }),
     };
     offset = offset.saturating_add(state.length() as u64);
     let keys = match read_pickle(source, offset)? {
@@ -52,7 +57,10 @@ pub fn open(source: &dyn ReadAt) -> io::Result<Opened<'_>> {
         }
         Err(_) => None,
     };
-    Ok(place(source, state, keys.as_ref(), offset))
+    let mut opened = place(source, state, keys.as_ref(), offset);
+    others.extend(keys);
+    opened.others = others;
+    Ok(opened)
 }
 
 /// Lays the storages out after the keys, in the keys' order.
@@ -76,17 +84,24 @@ fn place<'a>(source: &'a dyn ReadAt, state: Pickle, keys: Option<&Pickle>, start
     let is_whole = is_known && expected.is_some_and(|end| end <= size);
     let mut opened = Opened::new(Format::TorchLegacy);
     if !is_whole {
-        let complete = |storage: &StorageRef| ranges.get(&storage.key).is_some_and(|(start, length)| start.saturating_add(*length) <= size);
-        let tensors_complete = tensors.tensors.iter().filter(|(_, tensor)| tensor.storage.as_ref().is_none_or(complete)).count() as u64;
+        let complete = |storage: &StorageRef| {
+            ranges.get(&storage.key).is_some_and(|(start, length)| start.saturating_add(*length) <= size)
+        };
+        let tensors_complete =
+            tensors.tensors.iter().filter(|(_, tensor)| tensor.storage.as_ref().is_none_or(complete)).count() as u64;
         let tensors_total = tensors.tensors.len() as u64;
         let message = format!(
             "it was cut off: it should have {} bytes and has {size}, {tensors_complete} of its {tensors_total} tensors are complete",
             expected.map_or_else(|| "more".to_owned(), |bytes| bytes.to_string())
         );
         opened.findings.push(Finding::error(Code::Truncated, message));
-        opened.salvage = Some(Salvage { expected_bytes: expected, actual_bytes: size, tensors_complete, tensors_total });
+        opened.salvage =
+            Some(Salvage { expected_bytes: expected, actual_bytes: size, tensors_complete, tensors_total });
     } else if let Some(more) = expected.and_then(|end| size.checked_sub(end)).filter(|more| *more > 0) {
-        opened.findings.push(Finding::warning(Code::OutOfBounds, format!("{more} bytes follow the last tensor; torch.load ignores them")));
+        opened.findings.push(Finding::warning(
+            Code::OutOfBounds,
+            format!("{more} bytes follow the last tensor; torch.load ignores them"),
+        ));
     }
     opened.pickle = Some(state);
     opened.storages = Storages::Ranges { source, ranges };

@@ -13,6 +13,7 @@ pub mod legacy;
 pub mod salvage;
 pub mod scalar;
 pub mod storages;
+pub mod tar;
 pub mod tensor;
 
 pub(crate) use salvage::read_pickle as salvage_pickle;
@@ -23,6 +24,8 @@ pub struct Opened<'a> {
     pub format: Format,
     /// The state; `None` when it could not be read.
     pub pickle: Option<Pickle>,
+    /// Further pickles that a loader would run: the header of a stream.
+    pub others: Vec<Pickle>,
     /// Where the storages are.
     pub storages: storages::Storages<'a>,
     /// What was noticed.
@@ -46,7 +49,14 @@ pub struct Salvage {
 
 impl Opened<'_> {
     fn new(format: Format) -> Self {
-        Self { format, pickle: None, storages: storages::Storages::Nowhere, findings: Vec::new(), salvage: None }
+        Self {
+            format,
+            pickle: None,
+            others: Vec::new(),
+            storages: storages::Storages::Nowhere,
+            findings: Vec::new(),
+            salvage: None,
+        }
     }
 
     fn unusable(format: Format, finding: Finding) -> Self {

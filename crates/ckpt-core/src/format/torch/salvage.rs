@@ -60,10 +60,11 @@ pub fn open(source: &dyn ReadAt) -> io::Result<Opened<'_>> {
     let tensors = tensor::collect(&pickle);
     let after = main.data_offset.saturating_add(pickle.length() as u64);
     let walk = walk(source, &root, after, &tensors)?;
-    let complete = |storage: &StorageRef| walk.ranges.get(&storage.key).is_some_and(|(offset, length)| {
-        offset.saturating_add(*length) <= source.size()
-    });
-    let tensors_complete = tensors.tensors.iter().filter(|(_, tensor)| tensor.storage.as_ref().is_none_or(complete)).count() as u64;
+    let complete = |storage: &StorageRef| {
+        walk.ranges.get(&storage.key).is_some_and(|(offset, length)| offset.saturating_add(*length) <= source.size())
+    };
+    let tensors_complete =
+        tensors.tensors.iter().filter(|(_, tensor)| tensor.storage.as_ref().is_none_or(complete)).count() as u64;
     let tensors_total = tensors.tensors.len() as u64;
     let expected = full_size(&root, pickle.length() as u64, &tensors, &walk.preamble);
     let mut finding = damage;
@@ -77,7 +78,12 @@ pub fn open(source: &dyn ReadAt) -> io::Result<Opened<'_>> {
         pickle: Some(pickle),
         storages: Storages::Ranges { source, ranges: walk.ranges },
         findings: vec![finding],
-        salvage: Some(Salvage { expected_bytes: expected, actual_bytes: source.size(), tensors_complete, tensors_total }),
+        salvage: Some(Salvage {
+            expected_bytes: expected,
+            actual_bytes: source.size(),
+            tensors_complete,
+            tensors_total,
+        }),
         ..Opened::new(format)
     })
 }
@@ -90,7 +96,10 @@ fn damage(source: &dyn ReadAt) -> io::Result<Finding> {
     let zeros = tail.iter().rev().take_while(|byte| **byte == 0).count();
     // An end record's last field is a comment length of zero: two zeros are ordinary.
     Ok(if zeros >= 64 {
-        Finding::error(Code::ZeroFilled, format!("its end was never written: the last {zeros} bytes and maybe more are zeros"))
+        Finding::error(
+            Code::ZeroFilled,
+            format!("its end was never written: the last {zeros} bytes and maybe more are zeros"),
+        )
     } else {
         Finding::error(Code::Truncated, format!("it was cut off after {size} bytes: the archive's end is missing"))
     })
@@ -169,9 +178,14 @@ fn short_member(source: &dyn ReadAt, offset: u64) -> io::Result<Option<u64>> {
 /// Each member: a header of 30 bytes, its name, a padding field of at least 4 bytes that aligns its data, the data, a
 /// descriptor. Then a directory entry of 46 bytes and the name for each, and 98 bytes of end records.
 fn full_size(root: &str, pickle: u64, tensors: &Tensors, preamble: &[(String, u64)]) -> Option<u64> {
-    let newest = [(".format_version", 1), (".storage_alignment", 2), ("byteorder", 6)].map(|(name, size)| (name.to_owned(), size));
+    let newest = [(".format_version", 1), (".storage_alignment", 2), ("byteorder", 6)]
+        .map(|(name, size)| (name.to_owned(), size));
     let preamble = if preamble.is_empty() { newest.to_vec() } else { preamble.to_vec() };
-    let alignment = if preamble.iter().any(|(name, size)| name == ".storage_alignment" && *size == 4) { 4_096 } else { DEFAULT_ALIGNMENT };
+    let alignment = if preamble.iter().any(|(name, size)| name == ".storage_alignment" && *size == 4) {
+        4_096
+    } else {
+        DEFAULT_ALIGNMENT
+    };
     let mut storages: Vec<&StorageRef> = tensors.storages.values().collect();
     storages.sort_by_key(|storage| storage.key.parse::<u64>().unwrap_or(u64::MAX));
     let mut members = vec![("data.pkl".to_owned(), pickle)];

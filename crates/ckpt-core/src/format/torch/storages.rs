@@ -78,9 +78,12 @@ impl Storages<'_> {
                 }
             }
             Self::Archive { source, archive, root } => {
-                let Some(entry) = archive.get(&format!("{root}/data/{}", storage.key)) else { return Ok(Element::Absent) };
+                let Some(entry) = archive.get(&format!("{root}/data/{}", storage.key)) else {
+                    return Ok(Element::Absent);
+                };
                 if entry.size <= limits::SCALAR_MEMBER_BYTES {
-                    let zip::Member::Whole { bytes, crc } = zip::member(*source, entry, limits::SCALAR_MEMBER_BYTES)? else {
+                    let zip::Member::Whole { bytes, crc } = zip::member(*source, entry, limits::SCALAR_MEMBER_BYTES)?
+                    else {
                         return Ok(Element::Absent);
                     };
                     if crc != entry.crc && !(entry.crc == 0 && archive.has_no_checksums()) {
@@ -89,9 +92,11 @@ impl Storages<'_> {
                     slice(&bytes, start, width).to_vec()
                 } else if entry.method == Method::Stored {
                     match zip::local_header(*source, entry.header_offset)? {
-                        Some(header) => {
-                            read_up_to(*source, header.data_offset.saturating_add(start), usize::try_from(width).unwrap_or(0))?
-                        }
+                        Some(header) => read_up_to(
+                            *source,
+                            header.data_offset.saturating_add(start),
+                            usize::try_from(width).unwrap_or(0),
+                        )?,
                         None => Vec::new(),
                     }
                 } else {

@@ -97,10 +97,15 @@ fn leaf(pickle: &Pickle, name: &str, arguments: &[Value]) -> Option<TensorRef> {
         ("_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_qtensor", [place, offset, size, ..]) => {
             on_storage(*place, *offset, *size, None)
         }
-        ("_rebuild_tensor_v3", [place, offset, size, _, _, _, dtype, ..]) => on_storage(*place, *offset, *size, Some(*dtype)),
-        ("_rebuild_meta_tensor_no_storage", [dtype_value, size, ..]) => {
-            Some(TensorRef { dtype: dtype(pickle, *dtype_value)?, shape: shape(pickle, *size)?, storage: None, offset: 0 })
+        ("_rebuild_tensor_v3", [place, offset, size, _, _, _, dtype, ..]) => {
+            on_storage(*place, *offset, *size, Some(*dtype))
         }
+        ("_rebuild_meta_tensor_no_storage", [dtype_value, size, ..]) => Some(TensorRef {
+            dtype: dtype(pickle, *dtype_value)?,
+            shape: shape(pickle, *size)?,
+            storage: None,
+            offset: 0,
+        }),
         _ => None,
     }
 }
@@ -128,9 +133,10 @@ fn role(pickle: &Pickle, value: Value) -> Option<Role<'_>> {
             Some(Role::Composite(TensorRef { dtype, shape: size, storage: None, offset: 0 }))
         }
         ("_rebuild_nested_tensor", [buffer, ..]) => Some(Role::Composite(part(pickle, *buffer)?)),
-        ("_rebuild_parameter" | "_rebuild_parameter_with_state" | "_rebuild_from_type_v2" | "_rebuild_from_type", _) => {
-            Some(Role::Wrapper(arguments))
-        }
+        (
+            "_rebuild_parameter" | "_rebuild_parameter_with_state" | "_rebuild_from_type_v2" | "_rebuild_from_type",
+            _,
+        ) => Some(Role::Wrapper(arguments)),
         (name, _) => leaf(pickle, name, arguments).map(Role::Tensor),
     }
 }
@@ -161,7 +167,12 @@ fn rebuilt_from_type(pickle: &Pickle, arguments: &[Value]) -> Option<TensorRef> 
     }
     let [place, offset, size, ..] = pickle.sequence(*inner)? else { return None };
     let storage = storage(pickle, *place)?;
-    Some(TensorRef { dtype: storage.dtype.clone()?, shape: shape(pickle, *size)?, offset: unsigned(*offset)?, storage: Some(storage) })
+    Some(TensorRef {
+        dtype: storage.dtype.clone()?,
+        shape: shape(pickle, *size)?,
+        offset: unsigned(*offset)?,
+        storage: Some(storage),
+    })
 }
 
 /// Every tensor and every storage of a pickle.
@@ -188,9 +199,10 @@ pub fn collect(pickle: &Pickle) -> Tensors {
             Node::Object(object) => match role(pickle, Value::Node(id)) {
                 Some(Role::Tensor(tensor)) => found.tensors.push((id, tensor)),
                 Some(Role::Composite(tensor)) => {
-                    let parts = pickle.arguments(object).iter().flat_map(|part| {
-                        pickle.sequence(*part).unwrap_or(std::slice::from_ref(part))
-                    });
+                    let parts = pickle
+                        .arguments(object)
+                        .iter()
+                        .flat_map(|part| pickle.sequence(*part).unwrap_or(std::slice::from_ref(part)));
                     inside.extend(parts.filter_map(|part| match part {
                         Value::Node(id) => Some(*id),
                         _ => None,

@@ -1,0 +1,106 @@
+//! Facts of a PyTorch distributed checkpoint: names and shapes from `.metadata`, scalars from their own small archives.
+
+use super::{Inspection, add_imports};
+use crate::error::{Error, Result};
+use crate::finding::{Code, Finding};
+use crate::format::Format;
+use crate::format::dcp::{self, Item, Place};
+use crate::format::torch::scalar::{Scalar, scalar};
+use crate::format::torch::storages::Element;
+use crate::format::torch::{Opened, archive};
+use crate::ids::{Epoch, Step};
+use crate::layout::{Facts, Layout};
+use crate::limits;
+use crate::members::Members;
+use crate::metric::is_metric_name;
+use crate::read::Window;
+
+pub(super) fn inspect(members: &dyn Members) -> Result<Inspection> {
+    let metadata = dcp::read(members).map_err(|error| Error::read(".metadata", error))?;
+    let mut inspection = Inspection::new(Format::TorchDcp, members.list().values().sum());
+    if let Some(pickle) = &metadata.pickle {
+        add_imports(&mut inspection.safety, pickle, 0);
+    }
+    let mut facts = Facts { layout: Layout::TrainingDict, ..Facts::default() };
+    for (name, item) in &metadata.items {
+        let top = name.split('.').next().unwrap_or(name);
+        if facts.keys.last().is_none_or(|last| last != top) && facts.keys.len() < limits::KEYS {
+            facts.keys.push(top.to_owned());
+        }
+        let lower = top.to_ascii_lowercase();
+        let is_optimizer = lower.contains("optim");
+        facts.parts.optimizer |= is_optimizer;
+        facts.parts.scheduler |= lower.contains("sched");
+        facts.parts.rng |= lower.contains("rng");
+        match item {
+            Item::Tensor { dtype, shape } => {
+                let elements =
+                    shape.iter().try_fold(1_u64, |product, side| product.checked_mul(*side)).unwrap_or(u64::MAX);
+                let bytes = dtype.as_ref().and_then(|dtype| dtype.bytes(elements)).unwrap_or(0);
+                facts.tensors.add(dtype.as_ref().map_or("unknown", |dtype| dtype.name()), elements, bytes);
+                facts.parts.model |= !is_optimizer;
+            }
+            Item::Bytes(Some(place)) if !is_optimizer => scalars(members, &mut inspection, &mut facts, (name, place))?,
+            Item::Bytes(_) => {}
+        }
+    }
+    facts.keys.dedup();
+    inspection.apply(facts);
+    inspection.findings.extend(metadata.findings);
+    Ok(inspection)
+}
+
+/// Reads one pickled item, when its name may mean an epoch, a step or a metric.
+fn scalars(
+    members: &dyn Members,
+    inspection: &mut Inspection,
+    facts: &mut Facts,
+    (name, place): (&str, &Place),
+) -> Result<()> {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let is_position = matches!(last, "epoch" | "step" | "global_step" | "iteration");
+    if place.length > limits::SCALAR_MEMBER_BYTES
+        || !members.list().contains_key(&place.file)
+        || !(is_position || is_metric_name(last))
+    {
+        return Ok(());
+    }
+    let read_error = |error| Error::read(place.file.clone(), error);
+    let file = members.open(&place.file).map_err(read_error)?;
+    let window = Window::new(&*file, place.offset, place.length);
+    let opened = archive::open(&window).map_err(read_error)?;
+    if opened.findings.iter().any(|finding| finding.severity == crate::finding::Severity::Error) {
+        let message = format!("`{}` at {}: the bytes of `{name}` are damaged", place.file, place.offset);
+        inspection.findings.push(Finding::error(Code::CrcMismatch, message));
+        return Ok(());
+    }
+    let Some(pickle) = &opened.pickle else { return Ok(()) };
+    add_imports(&mut inspection.safety, pickle, 0);
+    let Some(number) = number(&opened).map_err(read_error)? else { return Ok(()) };
+    match last {
+        "epoch" => facts.epoch = facts.epoch.or(Epoch::new(number)),
+        _ if is_position => {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "saturates; negative steps become 0"
+            )]
+            let step = number as u64;
+            facts.step = facts.step.or(Some(Step(step)));
+        }
+        _ => facts.add_metric(last, number, name, None),
+    }
+    Ok(())
+}
+
+fn number(opened: &Opened<'_>) -> std::io::Result<Option<f64>> {
+    let Some(pickle) = &opened.pickle else { return Ok(None) };
+    Ok(match scalar(pickle, pickle.root()) {
+        Some(Scalar::Number(number)) => Some(number),
+        Some(Scalar::Tensor(tensor)) => match opened.storages.element(&tensor)? {
+            Element::Number(number) => Some(number),
+            _ => None,
+        },
+        None => None,
+    })
+}

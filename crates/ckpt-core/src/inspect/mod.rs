@@ -1,0 +1,240 @@
+//! inspect: what does a checkpoint say?
+//!
+//! Reads only what it must: a zip's directory and its `data.pkl`, a safetensors header, a scalar that holds a metric. No
+//! pickle is executed and no tensor's payload is read. Damage is a [`Finding`] of the [`Inspection`], never an error: an
+//! error means that the source could not be read at all.
+
+use std::cell::Cell;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::finding::{Code, Finding, Severity};
+use crate::format::safety::{Risk, Safety};
+use crate::format::sniff::{self, Sniffed};
+use crate::format::torch::{Opened, Salvage, archive, legacy, tar};
+use crate::format::{Format, pickle::Pickle, zip};
+use crate::ids::{Epoch, Step};
+use crate::layout::{Class, Facts, Layout, Parts, TensorSummary, state};
+use crate::limits;
+use crate::metric::Metric;
+use crate::name;
+use crate::read::{Counted, ReadAt, read_up_to};
+
+mod dcp;
+mod directory;
+mod safetensors;
+mod sharded;
+
+pub use directory::{DirectoryKind, directory, recognise};
+pub use sharded::{index, index_shards};
+
+/// What a checkpoint says about itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Inspection {
+    /// The container.
+    pub format: Format,
+    /// Who arranged the state.
+    pub layout: Layout,
+    /// Its epoch.
+    pub epoch: Option<Epoch>,
+    /// Its step.
+    pub step: Option<Step>,
+    /// Its metrics, each with where it was found.
+    pub metrics: Vec<Metric>,
+    /// Its top-level keys; the files' names for a directory.
+    pub keys: Vec<String>,
+    /// Its tensors, added up.
+    pub tensors: TensorSummary,
+    /// The parts of a resumable state that are there.
+    pub parts: Parts,
+    /// Whether training can go on from it.
+    pub class: Class,
+    /// Prefixes that wrap every model key.
+    pub prefixes: Vec<String>,
+    /// What loading it with an unrestricted unpickler would import.
+    pub safety: Safety,
+    /// Whether its trainer says that training is over.
+    pub is_finished: bool,
+    /// What was noticed.
+    pub findings: Vec<Finding>,
+    /// What is left of it, when it was cut off.
+    pub salvage: Option<Salvage>,
+    /// Its size.
+    pub bytes: u64,
+    /// How many bytes were read to learn this.
+    pub bytes_read: u64,
+}
+
+impl Inspection {
+    fn new(format: Format, bytes: u64) -> Self {
+        Self {
+            format,
+            layout: Layout::Unknown,
+            epoch: None,
+            step: None,
+            metrics: Vec::new(),
+            keys: Vec::new(),
+            tensors: TensorSummary::default(),
+            parts: Parts::default(),
+            class: Class::InferenceOnly,
+            prefixes: Vec::new(),
+            safety: Safety::default(),
+            is_finished: false,
+            findings: Vec::new(),
+            salvage: None,
+            bytes,
+            bytes_read: 0,
+        }
+    }
+
+    /// Whether nothing was found that makes it unusable, and its format is one that is read.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.format.is_inspected() && self.findings.iter().all(|finding| finding.severity < Severity::Error)
+    }
+
+    /// The epoch that training would do next, in the trainer's own count.
+    ///
+    /// One convention for all: `epoch` in a checkpoint names the last epoch that was finished, counted from 0, so the
+    /// next one is `epoch + 1`. Hugging Face's Trainer counts finished epochs as a fraction; there the next one is the
+    /// whole part.
+    #[must_use]
+    pub fn resume_epoch(&self) -> Option<i64> {
+        let epoch = self.epoch?;
+        if self.layout == Layout::HfTrainer {
+            return Epoch::new(epoch.get().floor())?.whole();
+        }
+        match epoch.whole() {
+            Some(whole) => whole.checked_add(1),
+            None => Epoch::new(epoch.get().ceil())?.whole(),
+        }
+    }
+
+    fn apply(&mut self, facts: Facts) {
+        for damaged in &facts.damaged_metrics {
+            let message = format!("the bytes behind `{damaged}` do not match their checksum");
+            self.findings.push(Finding::error(Code::CrcMismatch, message));
+        }
+        self.findings.extend(facts.notes.into_iter().map(|note| Finding::info(Code::BadValue, note)));
+        self.layout = facts.layout;
+        self.epoch = facts.epoch;
+        self.step = facts.step;
+        self.metrics = facts.metrics;
+        self.keys = facts.keys;
+        self.tensors = facts.tensors;
+        self.parts = facts.parts;
+        self.prefixes = facts.prefixes;
+        self.is_finished = facts.is_finished;
+        self.class = Class::of(self.parts);
+    }
+
+    /// Fills what the content does not tell from what the name claims.
+    fn apply_name(&mut self, name: &str) {
+        let told = name::facts(name);
+        if self.epoch.is_none() && self.step.is_none() && !self.is_finished {
+            self.epoch = told.epoch;
+            self.step = told.step;
+        }
+        for (metric, value) in told.metrics {
+            if self.metrics.len() < limits::METRICS && self.metrics.iter().all(|known| known.name != metric) {
+                self.metrics.push(Metric { name: metric, value, provenance: "file name".to_owned(), direction: None });
+            }
+        }
+    }
+
+    /// Turns dangerous imports into a finding.
+    fn judge(&mut self) {
+        if self.safety.verdict == Risk::Dangerous {
+            let names: Vec<&str> = self.safety.dangerous().take(8).collect();
+            let message = format!("loading it would import {}", names.join(", "));
+            self.findings.insert(0, Finding::error(Code::Unsafe, message));
+        }
+    }
+}
+
+/// Adds every import of a pickle, and of the pickles inside it.
+fn add_imports(safety: &mut Safety, pickle: &Pickle, depth: usize) {
+    for (module, name) in pickle.globals() {
+        // What PyTorch puts into plain pickles: a nested stream, whose own imports are judged instead.
+        if (module.as_str(), name.as_str()) == ("torch.storage", "_load_from_bytes") {
+            safety.add_as(format!("{module}.{name}"), Risk::Safe);
+        } else {
+            safety.add(&module, &name);
+        }
+    }
+    if pickle.has_computed_global() {
+        safety.add_as("<a name computed while loading>".to_owned(), Risk::Dangerous);
+    }
+    let inner = legacy::nested(pickle);
+    if depth >= limits::PICKLE_NESTING && !inner.is_empty() {
+        safety.add_as("<pickles nested too deep>".to_owned(), Risk::Dangerous);
+        return;
+    }
+    for pickle in inner {
+        add_imports(safety, &pickle, depth + 1);
+    }
+}
+
+/// Inspects one file. `file_name` is its last path component: what it claims is used where the content is silent.
+///
+/// ```
+/// use ckpt_core::{finding::Code, inspect};
+/// let page: &[u8] = b"<!DOCTYPE html><title>404</title>";
+/// let inspection = inspect::file("best.pth", &page)?;
+/// assert!(!inspection.is_valid());
+/// assert_eq!(inspection.findings[0].code, Code::NotACheckpoint);
+/// # Ok::<(), ckpt_core::Error>(())
+/// ```
+///
+/// # Errors
+/// The source cannot be read.
+pub fn file(file_name: &str, source: &dyn ReadAt) -> Result<Inspection> {
+    let counter = Cell::new(0);
+    let counted = Counted::new(source, &counter);
+    let mut inspection = content(file_name, &counted).map_err(|error| Error::read(file_name, error))?;
+    inspection.apply_name(file_name);
+    inspection.judge();
+    inspection.bytes_read = counter.get();
+    Ok(inspection)
+}
+
+/// Inspects a file's content alone; imports are collected and not yet judged.
+fn content(file_name: &str, source: &dyn ReadAt) -> std::io::Result<Inspection> {
+    let size = source.size();
+    let head = read_up_to(source, 0, sniff::HEAD_BYTES)?;
+    match sniff::sniff(file_name, &head, size) {
+        Sniffed::Other(finding) => Ok(Inspection { findings: vec![finding], ..Inspection::new(Format::Unknown, size) }),
+        Sniffed::Recognised(format) => Ok(recognised(format, size)),
+        Sniffed::Zip if head.starts_with(&zip::LOCAL_HEADER) => torch(archive::open(source)?, size),
+        Sniffed::Zip => {
+            let finding = Finding::error(Code::NotACheckpoint, "an empty zip archive");
+            Ok(Inspection { findings: vec![finding], ..Inspection::new(Format::Zip, size) })
+        }
+        Sniffed::Known(Format::TorchLegacy) => torch(legacy::open(source)?, size),
+        Sniffed::Known(Format::TorchTar) => torch(tar::open(source)?, size),
+        Sniffed::Known(Format::Safetensors) => safetensors::inspect(source),
+        Sniffed::Known(_) => torch(legacy::open_pickle(source)?, size),
+    }
+}
+
+/// A checkpoint of a format that is recognised and not read.
+fn recognised(format: Format, size: u64) -> Inspection {
+    let finding = Finding::warning(Code::Unsupported, format!("recognised as {}, not inspected", format.describe()));
+    Inspection { findings: vec![finding], ..Inspection::new(format, size) }
+}
+
+fn torch(opened: Opened<'_>, size: u64) -> std::io::Result<Inspection> {
+    let mut inspection = Inspection::new(opened.format, size);
+    for pickle in opened.pickle.iter().chain(&opened.others) {
+        add_imports(&mut inspection.safety, pickle, 0);
+    }
+    let facts = state::read(&opened)?;
+    inspection.findings = opened.findings;
+    inspection.salvage = opened.salvage;
+    inspection.apply(facts);
+    if opened.format == Format::TorchScript {
+        inspection.parts.model = true;
+    }
+    Ok(inspection)
+}

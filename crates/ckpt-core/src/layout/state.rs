@@ -1,0 +1,260 @@
+//! Reading the facts of a state out of its pickle.
+
+use std::collections::HashSet;
+use std::io;
+
+use super::keys::{self, Role};
+use super::scalars::Reader;
+use super::{Facts, Layout, Parts, TensorSummary, lightning, ultralytics, wrapper_prefixes};
+use crate::format::pickle::{Node, NodeId, Pickle, Value};
+use crate::format::torch::tensor::{self, Tensors};
+use crate::format::torch::{Opened, legacy};
+use crate::ids::{Epoch, Step};
+use crate::limits;
+use crate::metric::is_metric_name;
+
+/// Reads what the state says.
+///
+/// # Errors
+/// The storage of a metric cannot be read.
+pub fn read(opened: &Opened<'_>) -> io::Result<Facts> {
+    let Some(pickle) = &opened.pickle else { return Ok(Facts::default()) };
+    let reader = Reader { pickle, storages: &opened.storages };
+    let tensors = tensor::collect(pickle);
+    let mut facts = Facts { tensors: summary(pickle, &tensors), ..Facts::default() };
+    let root = pickle.root();
+    let ids: HashSet<NodeId> = tensors.tensors.iter().map(|(id, _)| *id).collect();
+    let Some(items) = pickle.items(root) else {
+        facts.layout = bare_layout(pickle, root, !ids.is_empty());
+        facts.parts.model = !ids.is_empty();
+        return Ok(facts);
+    };
+    let keys: Vec<(String, Value)> = items
+        .iter()
+        .take(limits::KEYS)
+        .filter_map(|(key, value)| Some((pickle.key(*key)?.chars().take(limits::NAME_BYTES).collect(), *value)))
+        .collect();
+    facts.keys = keys.iter().map(|(key, _)| key.clone()).collect();
+    facts.layout = layout(pickle, &keys);
+    if facts.layout == Layout::StateDict {
+        facts.parts.model = true;
+        facts.prefixes = wrapper_prefixes(keys.iter().map(|(key, _)| key.as_str()));
+        return Ok(facts);
+    }
+    let walker = Walker { pickle, tensors: &ids };
+    parts(&walker, &keys, &mut facts);
+    position(&reader, &keys, &mut facts)?;
+    metrics(&reader, &keys, &mut facts)?;
+    match facts.layout {
+        Layout::Lightning => lightning::callbacks(&reader, &mut facts)?,
+        Layout::Ultralytics if facts.epoch.is_some_and(|epoch| epoch.get() < 0.0) => {
+            facts.epoch = None;
+            facts.is_finished = true;
+            ultralytics::finished_epoch(&reader, &mut facts)?;
+        }
+        _ => {}
+    }
+    Ok(facts)
+}
+
+/// A root that is no mapping.
+fn bare_layout(pickle: &Pickle, root: Value, has_tensors: bool) -> Layout {
+    match pickle.node(root) {
+        Some(Node::Object(_)) if has_tensors => Layout::Module,
+        _ if has_tensors => Layout::Unknown,
+        _ => Layout::Values,
+    }
+}
+
+fn layout(pickle: &Pickle, keys: &[(String, Value)]) -> Layout {
+    let has = |wanted: &str| keys.iter().any(|(key, _)| key == wanted);
+    if has("pytorch-lightning_version") {
+        return Layout::Lightning;
+    }
+    if has("train_args") && (has("ema") || has("model")) && (has("best_fitness") || has("train_results")) {
+        return Layout::Ultralytics;
+    }
+    if has("arch") && has("state_dict") && has("version") {
+        return Layout::Timm;
+    }
+    if has("meta") && has("state_dict") {
+        return Layout::Mmengine;
+    }
+    let tensors = keys.iter().filter(|(_, value)| tensor::tensor(pickle, *value).is_some());
+    let sized = tensors
+        .clone()
+        .filter(|(_, value)| tensor::tensor(pickle, *value).is_some_and(|tensor| !tensor.shape.is_empty()))
+        .count();
+    let numbers = keys.iter().any(|(key, _)| matches!(keys::role(key), Role::Epoch | Role::Step));
+    if sized > 0 && tensors.count() * 2 >= keys.len() && !numbers {
+        return Layout::StateDict;
+    }
+    let nested = keys.iter().any(|(_, value)| pickle.fields(*value).is_some());
+    if nested { Layout::TrainingDict } else { Layout::Values }
+}
+
+fn summary(pickle: &Pickle, tensors: &Tensors) -> TensorSummary {
+    let mut summary = TensorSummary::default();
+    for (_, tensor) in &tensors.tensors {
+        let elements = tensor.elements().unwrap_or(u64::MAX);
+        summary.add(tensor.dtype.name(), elements, tensor.dtype.bytes(elements).unwrap_or(0));
+    }
+    for inner in legacy::nested(pickle) {
+        if let Some(storage) = tensor::storage(&inner, inner.root()) {
+            let dtype = storage.dtype.as_ref().map_or("uint8", |dtype| dtype.name());
+            summary.add(dtype, storage.count, storage.bytes().unwrap_or(0));
+        }
+    }
+    summary
+}
+
+/// Finds tensors below a value, through anything, each object once.
+struct Walker<'a> {
+    pickle: &'a Pickle,
+    tensors: &'a HashSet<NodeId>,
+}
+
+impl Walker<'_> {
+    fn holds_tensor(&self, value: Value) -> bool {
+        let mut seen = HashSet::new();
+        let mut pending = vec![value];
+        let mut visited = 0_usize;
+        while let Some(value) = pending.pop() {
+            let Value::Node(id) = value else { continue };
+            visited += 1;
+            if self.tensors.contains(&id) {
+                return true;
+            }
+            if visited > limits::WALK_VALUES || !seen.insert(id) {
+                continue;
+            }
+            match self.pickle.node(value) {
+                Some(Node::List(values) | Node::Tuple(values) | Node::Set(values)) => pending.extend(values),
+                Some(Node::Dict(items)) => pending.extend(items.iter().map(|(_, value)| value)),
+                Some(Node::Object(object)) => {
+                    pending.extend([object.arguments, object.state]);
+                    pending.extend(object.items.iter().map(|(_, value)| value));
+                    pending.extend(&object.elements);
+                }
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// Whether a value holds anything at all: `None`, and empty containers, do not.
+    fn is_filled(&self, value: Value) -> bool {
+        match self.pickle.node(value) {
+            Some(Node::List(values) | Node::Tuple(values) | Node::Set(values)) => !values.is_empty(),
+            Some(Node::Dict(items)) => !items.is_empty(),
+            Some(_) => true,
+            None => !matches!(value, Value::None | Value::Bool(false)),
+        }
+    }
+}
+
+fn parts(walker: &Walker<'_>, keys: &[(String, Value)], facts: &mut Facts) {
+    let mut parts = Parts::default();
+    let pickle = walker.pickle;
+    for (key, value) in keys {
+        if !walker.is_filled(*value) {
+            continue;
+        }
+        let is_optimizer = pickle.get(*value, "param_groups").is_some() && pickle.get(*value, "state").is_some();
+        match keys::role(key) {
+            _ if is_optimizer => parts.optimizer = true,
+            Role::Optimizer => parts.optimizer = true,
+            Role::Scheduler => parts.scheduler = true,
+            Role::Scaler => parts.scaler = true,
+            Role::Rng => parts.rng = true,
+            Role::Loader => parts.loader = true,
+            Role::History => parts.history = true,
+            Role::Epoch | Role::Step => {}
+            Role::Metrics | Role::Progress | Role::Other => {
+                let names = pickle.fields(*value);
+                if names.is_some() && walker.holds_tensor(*value) {
+                    parts.model = true;
+                    if facts.prefixes.is_empty()
+                        && let Some(names) = names
+                    {
+                        let names: Vec<_> = names.iter().filter_map(|(name, _)| pickle.text(*name)).collect();
+                        facts.prefixes = wrapper_prefixes(names.iter().map(|name| &**name));
+                    }
+                }
+            }
+        }
+    }
+    // A dict whose optimizer is its root: `torch.save(optimizer.state_dict())`.
+    let has = |wanted: &str| keys.iter().any(|(key, _)| key == wanted);
+    if has("param_groups") && has("state") {
+        parts = Parts { optimizer: true, model: false, ..parts };
+    }
+    facts.parts = parts;
+}
+
+/// Epoch and step: at the top, else one level down in a mapping such as `meta`.
+fn position(reader: &Reader<'_>, keys: &[(String, Value)], facts: &mut Facts) -> io::Result<()> {
+    let pickle = reader.pickle;
+    let mut found: Vec<(bool, usize, Role, String, Value)> = Vec::new();
+    for (key, value) in keys {
+        match keys::role(key) {
+            role @ (Role::Epoch | Role::Step) => found.push((false, keys::precedence(key), role, key.clone(), *value)),
+            Role::Progress => {
+                let Some(fields) = pickle.fields(*value) else { continue };
+                for (inner, value) in fields.iter().take(256) {
+                    let Some(inner) = pickle.text(*inner) else { continue };
+                    if let role @ (Role::Epoch | Role::Step) = keys::role(&inner) {
+                        found.push((true, keys::precedence(&inner), role, format!("{key}.{inner}"), *value));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    found.sort_by_key(|(nested, precedence, ..)| (*nested, *precedence));
+    for (_, _, role, name, value) in found {
+        let text = pickle.text(value).and_then(|text| text.trim().parse::<f64>().ok());
+        let number = match text {
+            Some(number) => Some(number),
+            None => reader.number(facts, &name, value)?,
+        };
+        let Some(number) = number else { continue };
+        match role {
+            Role::Epoch if facts.epoch.is_none() => facts.epoch = Epoch::new(number),
+            Role::Step if facts.step.is_none() && number >= 0.0 && number.fract() == 0.0 => {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a whole number, not negative; saturates"
+                )]
+                let step = number as u64;
+                facts.step = Some(Step(step));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn metrics(reader: &Reader<'_>, keys: &[(String, Value)], facts: &mut Facts) -> io::Result<()> {
+    let pickle = reader.pickle;
+    for (key, value) in keys {
+        if matches!(keys::role(key), Role::Other | Role::Metrics | Role::History) && is_metric_name(key) {
+            reader.metric(facts, key, key, *value)?;
+        }
+    }
+    for (key, value) in keys {
+        if keys::role(key) == Role::Metrics && pickle.fields(*value).is_some() {
+            reader.metrics_below(facts, key, *value)?;
+        }
+    }
+    // timm writes the value under `metric` and its name among the arguments.
+    if facts.layout == Layout::Timm
+        && let Some(value) = pickle.get(pickle.root(), "metric")
+        && let Some(args) = pickle.get(pickle.root(), "args")
+        && let Some(name) = pickle.get(args, "eval_metric").and_then(|name| pickle.text(name))
+    {
+        reader.metric(facts, &name, "metric", value)?;
+    }
+    Ok(())
+}
