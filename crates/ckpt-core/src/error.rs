@@ -14,14 +14,16 @@ pub enum ErrorKind {
     Incomplete,
     /// It contradicts itself or its checksum.
     Corrupt,
-    /// Somebody else holds or changed it, or replacing it would lose something newer.
+    /// Somebody else holds or changed it.
     Conflict,
     /// A remote or device does not answer.
     Unavailable,
     /// The deadline passed.
     TimedOut,
-    /// The system or a safety rule refuses it.
+    /// The system refuses it.
     Denied,
+    /// A safety rule refuses it: it would lose something newer, or run dangerous code.
+    Refused,
     /// No space is left.
     NoSpace,
     /// Recognised, and not something this build can do.
@@ -68,6 +70,7 @@ impl ErrorKind {
             Self::Unavailable => "unavailable",
             Self::TimedOut => "timed_out",
             Self::Denied => "denied",
+            Self::Refused => "refused",
             Self::NoSpace => "no_space",
             Self::Unsupported => "unsupported",
             Self::Invalid => "invalid",
@@ -76,7 +79,7 @@ impl ErrorKind {
     }
 
     /// Every kind, for tables and tests.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NotFound,
         Self::AlreadyExists,
         Self::Incomplete,
@@ -85,6 +88,7 @@ impl ErrorKind {
         Self::Unavailable,
         Self::TimedOut,
         Self::Denied,
+        Self::Refused,
         Self::NoSpace,
         Self::Unsupported,
         Self::Invalid,

@@ -33,6 +33,8 @@ pub const GLOBALS: usize = 10_000;
 pub const WALK_VALUES: usize = 32 << 20;
 /// Deepest nesting under which metrics are looked for.
 pub const METRIC_DEPTH: usize = 4;
+/// Most pickled items of one distributed checkpoint that are read; tensors are not among them.
+pub const DCP_ITEMS: usize = 100_000;
 /// First read of a stream whose pickles have no announced length; it doubles up to [`PICKLE_BYTES`].
 pub const STREAM_WINDOW: usize = 64 << 10;
 /// Most files of one directory checkpoint.

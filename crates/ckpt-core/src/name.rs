@@ -89,10 +89,13 @@ pub fn facts(name: &str) -> NameFacts {
         }
     }
     let tokens = tokens(stem);
-    for pair in tokens.windows(2) {
+    for (index, pair) in tokens.windows(2).enumerate() {
         let [word, number] = pair else { continue };
         let (Token::Word(word), Token::Number(number)) = (word, number) else { continue };
-        if told.epoch.is_none() && matches!(*word, "epoch" | "ep" | "epochs" | "e") && !number.contains('.') {
+        // `e` after a number is part of something else: a hash, a float.
+        let is_first = index.checked_sub(1).is_none_or(|before| matches!(tokens.get(before), Some(Token::Word(_))));
+        let is_epoch = matches!(*word, "epoch" | "ep" | "epochs") || (*word == "e" && is_first);
+        if told.epoch.is_none() && is_epoch && !number.contains('.') {
             told.epoch = number.parse().ok().and_then(Epoch::new);
         }
         if told.step.is_none()
@@ -217,6 +220,8 @@ mod tests {
         assert_eq!(epoch("model_ep7.pth.tar"), Some(7));
         assert_eq!(epoch("resnet50.pth"), None);
         assert_eq!(epoch("best.pth"), None);
+        assert_eq!(epoch("e12.pth"), Some(12));
+        assert_eq!(epoch("shufflenet-5a1e9b.pth"), None);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub enum Item {
         dtype: Option<Dtype>,
         /// Its shape.
         shape: Vec<u64>,
+        /// Where its first chunk is.
+        place: Option<Place>,
     },
     /// Anything else, pickled.
     Bytes(Option<Place>),
@@ -43,6 +45,8 @@ pub enum Item {
 pub struct Metadata {
     /// The state by fully qualified name.
     pub items: BTreeMap<String, Item>,
+    /// Where every chunk of every item is.
+    pub places: Vec<(String, Place)>,
     /// The pickle itself, for its imports.
     pub pickle: Option<Pickle>,
     /// What was noticed.
@@ -90,7 +94,7 @@ pub fn read(members: &dyn Members) -> io::Result<Metadata> {
     if items.is_empty() {
         findings.push(Finding::error(Code::NotACheckpoint, "`.metadata` describes no state"));
     }
-    Ok(Metadata { items, pickle: Some(pickle), findings })
+    Ok(Metadata { items, places, pickle: Some(pickle), findings })
 }
 
 /// `storage_data`: `MetadataIndex(fqn, …)` → `_StorageInfo(relative_path, offset, length)`.
@@ -121,16 +125,19 @@ fn ends(places: &[(String, Place)]) -> BTreeMap<String, u64> {
 
 fn items(pickle: &Pickle, places: &[(String, Place)]) -> Option<BTreeMap<String, Item>> {
     let state = pickle.get(pickle.root(), "state_dict_metadata")?;
-    let by_name: BTreeMap<&str, &Place> = places.iter().map(|(name, place)| (name.as_str(), place)).collect();
+    // Reversed: of several chunks the first one stays.
+    let by_name: BTreeMap<&str, &Place> = places.iter().rev().map(|(name, place)| (name.as_str(), place)).collect();
     let mut items = BTreeMap::new();
     for (name, value) in pickle.items(state)?.iter() {
         let Some(name) = pickle.key(*name) else { continue };
+        let place = by_name.get(&*name).map(|place| (*place).clone());
         let item = match pickle.get(*value, "size") {
             Some(size) => Item::Tensor {
                 dtype: pickle.get(*value, "properties").and_then(|properties| element_type(pickle, properties)),
                 shape: pickle.sequence(size)?.iter().filter_map(|side| unsigned(Some(*side))).collect(),
+                place,
             },
-            None => Item::Bytes(by_name.get(&*name).map(|place| (*place).clone())),
+            None => Item::Bytes(place),
         };
         items.insert(name.into_owned(), item);
     }

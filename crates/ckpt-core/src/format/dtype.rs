@@ -180,6 +180,7 @@ fn half(bits: u16) -> f64 {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Float8 {
     exponent: u32,
     mantissa: u32,

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 pub mod dcp;
+pub mod deep;
 pub mod dtype;
+mod elements;
+mod members;
 pub mod pickle;
 pub mod safetensors;
 pub mod safety;

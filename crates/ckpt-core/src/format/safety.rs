@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits;
+
 /// What loading a checkpoint with an unrestricted unpickler could do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -64,7 +66,11 @@ impl Safety {
     /// Adds a name whose risk is known otherwise.
     pub fn add_as(&mut self, name: String, risk: Risk) {
         self.verdict = self.verdict.max(risk);
-        if let Err(place) = self.globals.binary_search_by(|known| known.name.cmp(&name)) {
+        // A flood of names must not wash a dangerous one out of the list.
+        let room = if risk == Risk::Dangerous { limits::GLOBALS.saturating_mul(2) } else { limits::GLOBALS };
+        if let Err(place) = self.globals.binary_search_by(|known| known.name.cmp(&name))
+            && self.globals.len() < room
+        {
             self.globals.insert(place, GlobalName { name, risk });
         }
     }
@@ -85,6 +91,11 @@ impl Safety {
 
 /// Modules from which no name is harmless: they reach the system, the network, other processes, or code.
 const DANGEROUS_MODULES: &[&str] = &[
+    "BaseHTTPServer",
+    "CGIHTTPServer",
+    "SimpleHTTPServer",
+    "SimpleXMLRPCServer",
+    "SocketServer",
     "_aix_support",
     "_osx_support",
     "_posixsubprocess",
@@ -92,6 +103,7 @@ const DANGEROUS_MODULES: &[&str] = &[
     "_testcapi",
     "_thread",
     "_winapi",
+    "_winreg",
     "aiohttp",
     "asyncio",
     "bdb",
@@ -176,12 +188,14 @@ const DANGEROUS_MODULES: &[&str] = &[
     "webbrowser",
     "winreg",
     "xmlrpc",
+    "xmlrpclib",
     "zipapp",
     "zipimport",
     "numpy.ctypeslib",
     "numpy.distutils",
     "numpy.f2py",
     "numpy.testing",
+    "pandas.io.pickle",
     "torch._dynamo",
     "torch._inductor",
     "torch.hub",
@@ -237,6 +251,8 @@ const DANGEROUS_NAMES: &[&str] = &[
     "operator.attrgetter",
     "operator.call",
     "operator.methodcaller",
+    "pandas.eval",
+    "pandas.read_pickle",
     "torch.load",
     "torch.save",
     "torch.serialization.load",
@@ -367,9 +383,16 @@ pub fn classify(module: &str, name: &str) -> Risk {
     if DANGEROUS_MODULES.iter().any(|path| within(path)) || DANGEROUS_NAMES.iter().any(|path| within(path)) {
         return Risk::Dangerous;
     }
-    // A dotted name walks attributes: `torch.serialization` + `os.system`.
+    // A dotted name walks attributes: `torch.serialization` + `os.system`, `torch` + `_utils.torch.load`.
     let mut steps = name.split('.');
-    if name.contains('.') && steps.any(|step| DANGEROUS_MODULES.contains(&step) || step.starts_with("__")) {
+    let tails = name.match_indices('.').filter_map(|(dot, _)| name.get(dot.saturating_add(1)..));
+    if name.contains('.')
+        && (steps.any(|step| DANGEROUS_MODULES.contains(&step) || step.starts_with("__") || step == "_load_from_bytes")
+            || std::iter::once(name).chain(tails).any(|tail| DANGEROUS_NAMES.contains(&tail)))
+    {
+        return Risk::Dangerous;
+    }
+    if module == "builtins" && name.starts_with("__") {
         return Risk::Dangerous;
     }
     let listed = SAFE_NAMES.iter().any(|(known, names)| *known == module && names.contains(&name));
@@ -412,6 +435,9 @@ mod tests {
             ("operator", "attrgetter"),
             ("collections", "OrderedDict.__init__.__globals__"),
             ("os.path", "join"),
+            ("torch", "_utils.torch.load"),
+            ("torch", "storage._load_from_bytes"),
+            ("builtins", "__loader__"),
             ("_pickle", "loads"),
             ("torch", "load"),
             ("types", "FunctionType"),

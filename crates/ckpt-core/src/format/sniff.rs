@@ -2,7 +2,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::Format;
-use super::torch::legacy;
+use super::torch::{legacy, tar};
 use crate::finding::{Code, Finding};
 
 /// How many bytes [`sniff`] wants to see.
@@ -47,15 +47,16 @@ pub fn sniff(name: &str, head: &[u8], size: u64) -> Sniffed {
             format!("only {size} bytes of an archive were written"),
         ));
     }
+    if tar::is_header(head) {
+        return Sniffed::Known(Format::TorchTar);
+    }
     if legacy::is_stream(head) {
         return Sniffed::Known(Format::TorchLegacy);
     }
     if starts(b"version https://git-lfs") {
         return other("a git-LFS pointer, not the file itself: run `git lfs pull` where it came from");
     }
-    let text =
-        String::from_utf8_lossy(head.get(..head.len().min(256)).unwrap_or_default()).trim_start().to_ascii_lowercase();
-    if ["<!doctype", "<html", "<?xml", "<head", "<body"].iter().any(|tag| text.starts_with(tag)) {
+    if is_page(head) {
         return other("a web page, not a checkpoint: the download answered with an error or a login page");
     }
     if starts(b"\x00\x05\x16\x07") {
@@ -64,14 +65,10 @@ pub fn sniff(name: &str, head: &[u8], size: u64) -> Sniffed {
     if starts(b"\x1f\x8b") {
         return other("a gzip file: unpack it first");
     }
-    if starts(b"\x89HDF\r\n\x1a\n") {
-        return Sniffed::Recognised(Format::Hdf5);
-    }
-    if starts(b"GGUF") {
-        return Sniffed::Recognised(Format::Gguf);
-    }
-    if starts(b"\x93NUMPY") {
-        return Sniffed::Recognised(Format::Npy);
+    let magics: [(&[u8], Format); 3] =
+        [(b"\x89HDF\r\n\x1a\n", Format::Hdf5), (b"GGUF", Format::Gguf), (b"\x93NUMPY", Format::Npy)];
+    if let Some((_, format)) = magics.iter().find(|(magic, _)| starts(magic)) {
+        return Sniffed::Recognised(*format);
     }
     if head.get(257..262) == Some(b"ustar") {
         return Sniffed::Known(Format::TorchTar);
@@ -89,10 +86,15 @@ pub fn sniff(name: &str, head: &[u8], size: u64) -> Sniffed {
     if is_pickle(head) {
         return Sniffed::Known(Format::Pickle);
     }
-    if text.starts_with(['{', '[']) {
+    if head.trim_ascii_start().starts_with(b"{") || head.trim_ascii_start().starts_with(b"[") {
         return other("a JSON document, not a checkpoint");
     }
     other("its first bytes belong to no known checkpoint format")
+}
+
+fn is_page(head: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(head).trim_start().to_ascii_lowercase();
+    ["<!doctype", "<html", "<?xml", "<head", "<body"].iter().any(|tag| text.starts_with(tag))
 }
 
 /// A header length that fits, then JSON.

@@ -23,6 +23,9 @@ const END_BYTES: usize = 22;
 const LOCATOR_BYTES: usize = 20;
 const END_64_BYTES: usize = 56;
 const LOCAL_BYTES: u64 = 30;
+/// Bytes read of a local header, and the names that surely fit them.
+const LOCAL_WINDOW: usize = 512;
+const LOCAL_NAME_SHOWN: usize = 400;
 
 /// How a member's bytes are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,18 @@ pub enum Method {
     Deflated,
     /// Some other method, by its number.
     Other(u16),
+}
+
+impl Method {
+    /// The number that stands in the archive.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        match self {
+            Self::Stored => 0,
+            Self::Deflated => 8,
+            Self::Other(number) => number,
+        }
+    }
 }
 
 /// One member, as the directory describes it.
@@ -50,6 +65,17 @@ pub struct Entry {
     pub size: u64,
     /// Where its local header starts.
     pub header_offset: u64,
+}
+
+impl Entry {
+    /// Whether bytes of this checksum may be the member's.
+    ///
+    /// PyTorch records 0 where it computes none: everywhere with `compute_crc32=False`, for the storages alone under
+    /// `skip_data()`.
+    #[must_use]
+    pub fn accepts(&self, crc: u32) -> bool {
+        self.crc == 0 || self.crc == crc
+    }
 }
 
 /// The directory of an archive.
@@ -247,12 +273,22 @@ pub struct LocalHeader {
     pub method: u16,
 }
 
+impl LocalHeader {
+    /// Whether it names the member that the directory says is here.
+    #[must_use]
+    pub fn is_of(&self, entry: &Entry) -> bool {
+        // A name longer than what is read of a header is compared as far as it was read, less a cut character.
+        let shown = self.name.trim_end_matches(char::REPLACEMENT_CHARACTER);
+        self.name == entry.name || (shown.len() > LOCAL_NAME_SHOWN && entry.name.starts_with(shown))
+    }
+}
+
 /// Reads the local header at `offset`; `None` when there is none.
 ///
 /// # Errors
 /// The source cannot be read.
 pub fn local_header(source: &dyn ReadAt, offset: u64) -> io::Result<Option<LocalHeader>> {
-    let bytes = read_up_to(source, offset, 512)?;
+    let bytes = read_up_to(source, offset, LOCAL_WINDOW)?;
     Ok((|| {
         let mut cursor = Cursor::new(&bytes);
         (cursor.array::<4>()? == LOCAL_HEADER).then_some(())?;
@@ -262,6 +298,9 @@ pub fn local_header(source: &dyn ReadAt, offset: u64) -> io::Result<Option<Local
         let name_length = cursor.u16()?;
         let extra_length = cursor.u16()?;
         let shown = usize::from(name_length).min(cursor.remaining());
+        if shown < usize::from(name_length) && bytes.len() < LOCAL_WINDOW {
+            return None;
+        }
         let name = String::from_utf8_lossy(cursor.take(shown)?).into_owned();
         let data_offset = offset
             .checked_add(LOCAL_BYTES)?
@@ -282,12 +321,6 @@ impl Archive {
     #[must_use]
     pub fn duplicates(&self) -> &[String] {
         &self.duplicates
-    }
-
-    /// Whether no member has a checksum: PyTorch can be told not to compute them.
-    #[must_use]
-    pub fn has_no_checksums(&self) -> bool {
-        self.entries.iter().all(|entry| entry.crc == 0)
     }
 
     /// The members that do not lie between the start of the file and the directory.

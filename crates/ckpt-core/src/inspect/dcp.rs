@@ -2,7 +2,7 @@
 
 use super::{Inspection, add_imports};
 use crate::error::{Error, Result};
-use crate::finding::{Code, Finding};
+use crate::finding::{Code, Finding, Severity};
 use crate::format::Format;
 use crate::format::dcp::{self, Item, Place};
 use crate::format::torch::scalar::{Scalar, scalar};
@@ -15,6 +15,9 @@ use crate::members::Members;
 use crate::metric::is_metric_name;
 use crate::read::Window;
 
+/// Most damaged items that are listed.
+const FINDINGS: usize = 16;
+
 pub(super) fn inspect(members: &dyn Members) -> Result<Inspection> {
     let metadata = dcp::read(members).map_err(|error| Error::read(".metadata", error))?;
     let mut inspection = Inspection::new(Format::TorchDcp, members.list().values().sum());
@@ -22,6 +25,7 @@ pub(super) fn inspect(members: &dyn Members) -> Result<Inspection> {
         add_imports(&mut inspection.safety, pickle, 0);
     }
     let mut facts = Facts { layout: Layout::TrainingDict, ..Facts::default() };
+    let mut small: Vec<(&str, &Place)> = Vec::new();
     for (name, item) in &metadata.items {
         let top = name.split('.').next().unwrap_or(name);
         if facts.keys.last().is_none_or(|last| last != top) && facts.keys.len() < limits::KEYS {
@@ -33,16 +37,28 @@ pub(super) fn inspect(members: &dyn Members) -> Result<Inspection> {
         facts.parts.scheduler |= lower.contains("sched");
         facts.parts.rng |= lower.contains("rng");
         match item {
-            Item::Tensor { dtype, shape } => {
+            Item::Tensor { dtype, shape, place } => {
                 let elements =
                     shape.iter().try_fold(1_u64, |product, side| product.checked_mul(*side)).unwrap_or(u64::MAX);
                 let bytes = dtype.as_ref().and_then(|dtype| dtype.bytes(elements)).unwrap_or(0);
                 facts.tensors.add(dtype.as_ref().map_or("unknown", |dtype| dtype.name()), elements, bytes);
-                facts.parts.model |= !is_optimizer;
+                let is_scalar = elements == 1 && shape.is_empty() && !name.contains('.');
+                facts.parts.model |= !is_optimizer && !is_scalar;
+                if let Some(place) = place.as_ref().filter(|_| is_scalar) {
+                    small.push((name, place));
+                }
             }
-            Item::Bytes(Some(place)) if !is_optimizer => scalars(members, &mut inspection, &mut facts, (name, place))?,
-            Item::Bytes(_) => {}
+            Item::Bytes(Some(place)) => small.push((name, place)),
+            Item::Bytes(None) => {}
         }
+    }
+    for (index, (name, place)) in small.into_iter().enumerate() {
+        if index >= limits::DCP_ITEMS {
+            let message = format!("more than {} pickled items: not all were looked at", limits::DCP_ITEMS);
+            inspection.findings.push(Finding::error(Code::Unsupported, message));
+            break;
+        }
+        item(members, &mut inspection, &mut facts, (name, place))?;
     }
     facts.keys.dedup();
     inspection.apply(facts);
@@ -50,8 +66,9 @@ pub(super) fn inspect(members: &dyn Members) -> Result<Inspection> {
     Ok(inspection)
 }
 
-/// Reads one pickled item, when its name may mean an epoch, a step or a metric.
-fn scalars(
+/// Reads one pickled item. A loader unpickles every one of them without protection, so what it imports is judged; what
+/// it says is taken when its name means an epoch, a step or a metric.
+fn item(
     members: &dyn Members,
     inspection: &mut Inspection,
     facts: &mut Facts,
@@ -59,23 +76,26 @@ fn scalars(
 ) -> Result<()> {
     let last = name.rsplit('.').next().unwrap_or(name);
     let is_position = matches!(last, "epoch" | "step" | "global_step" | "iteration");
-    if place.length > limits::SCALAR_MEMBER_BYTES
-        || !members.list().contains_key(&place.file)
-        || !(is_position || is_metric_name(last))
-    {
+    if !members.list().contains_key(&place.file) {
         return Ok(());
     }
     let read_error = |error| Error::read(place.file.clone(), error);
     let file = members.open(&place.file).map_err(read_error)?;
     let window = Window::new(&*file, place.offset, place.length);
     let opened = archive::open(&window).map_err(read_error)?;
-    if opened.findings.iter().any(|finding| finding.severity == crate::finding::Severity::Error) {
-        let message = format!("`{}` at {}: the bytes of `{name}` are damaged", place.file, place.offset);
-        inspection.findings.push(Finding::error(Code::CrcMismatch, message));
+    if let Some(damage) = opened.findings.iter().find(|finding| finding.severity == Severity::Error) {
+        let message = format!("`{name}` in `{}` at {}: {}", place.file, place.offset, damage.message);
+        // One damaged region may hold thousands of items.
+        if inspection.findings.len() < FINDINGS {
+            inspection.findings.push(Finding::error(damage.code, message));
+        }
         return Ok(());
     }
     let Some(pickle) = &opened.pickle else { return Ok(()) };
     add_imports(&mut inspection.safety, pickle, 0);
+    if name.to_ascii_lowercase().contains("optim") || !(is_position || is_metric_name(last)) {
+        return Ok(());
+    }
     let Some(number) = number(&opened).map_err(read_error)? else { return Ok(()) };
     match last {
         "epoch" => facts.epoch = facts.epoch.or(Epoch::new(number)),

@@ -7,11 +7,13 @@ use super::{Inspection, content, dcp, recognised, sharded, torch};
 use crate::error::{Error, Result};
 use crate::finding::{Code, Finding, Severity};
 use crate::format::Format;
+use crate::format::pickle::Value;
 use crate::format::torch::archive;
 use crate::json;
 use crate::layout::{Class, Facts, Layout, hf};
 use crate::limits;
 use crate::members::{CountedMembers, Members};
+use crate::metric::Direction;
 use crate::name;
 use crate::read::read_up_to;
 
@@ -95,13 +97,7 @@ pub fn directory(directory_name: &str, kind: DirectoryKind, members: &dyn Member
 }
 
 fn unpacked(members: &dyn Members) -> Result<Inspection> {
-    // The shortest path: `data.pkl` itself, or inside the archive's root, or once more below a folder of Kaggle's.
-    let main = members
-        .list()
-        .keys()
-        .filter(|name| *name == "data.pkl" || name.ends_with("/data.pkl"))
-        .min_by_key(|name| name.len());
-    let Some(prefix) = main.and_then(|name| name.strip_suffix("data.pkl")) else {
+    let Some(prefix) = archive::directory_prefix(members) else {
         let finding = Finding::error(Code::MissingShard, "`data.pkl` is missing");
         return Ok(Inspection { findings: vec![finding], ..Inspection::new(Format::TorchDirectory, 0) });
     };
@@ -127,7 +123,7 @@ fn parts(members: &dyn Members) -> (Vec<String>, Vec<String>) {
         |name: &str| [".safetensors", ".bin", ".pt", ".pth", ".pkl"].iter().any(|suffix| name.ends_with(suffix));
     let files = others
         .into_iter()
-        .filter(|name| wanted(name) && !(name::is_shard(name) && !indices.is_empty()))
+        .filter(|name| wanted(name) && (indices.is_empty() || !name::is_shard(name)))
         .cloned()
         .collect();
     (indices.into_iter().cloned().collect(), files)
@@ -228,8 +224,34 @@ fn trainer(members: &dyn Members) -> Result<Inspection> {
         }
     }
     inspection.keys = members.list().keys().take(limits::KEYS).cloned().collect();
+    direction(members, &mut inspection)?;
     collect(members, &mut inspection, |_, _, _| ())?;
     Ok(inspection)
+}
+
+/// The direction of the best metric stands in the arguments of the run, which are pickled beside the weights.
+fn direction(members: &dyn Members, inspection: &mut Inspection) -> Result<()> {
+    let name = "training_args.bin";
+    if !members.list().contains_key(name) {
+        return Ok(());
+    }
+    let file = members.open(name).map_err(|error| Error::read(name, error))?;
+    let opened = archive::open(&*file).map_err(|error| Error::read(name, error))?;
+    let Some(pickle) = &opened.pickle else { return Ok(()) };
+    let field = |name: &str| pickle.get(pickle.root(), name);
+    let Some(metric) = field("metric_for_best_model").and_then(|value| pickle.text(value)) else { return Ok(()) };
+    let direction = match field("greater_is_better") {
+        Some(Value::Bool(true)) => Direction::Max,
+        Some(Value::Bool(false)) => Direction::Min,
+        _ => return Ok(()),
+    };
+    let metric = metric.strip_prefix("eval_").unwrap_or(&metric);
+    for known in &mut inspection.metrics {
+        if known.name == "best_metric" || known.name.strip_prefix("eval_") == Some(metric) {
+            known.direction = Some(direction);
+        }
+    }
+    Ok(())
 }
 
 fn accelerate(members: &dyn Members) -> Result<Inspection> {

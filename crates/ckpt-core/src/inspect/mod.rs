@@ -116,6 +116,10 @@ impl Inspection {
             let message = format!("the bytes behind `{damaged}` do not match their checksum");
             self.findings.push(Finding::error(Code::CrcMismatch, message));
         }
+        if facts.tensors_outside > 0 {
+            let message = format!("{} tensors reach beyond the storages they name", facts.tensors_outside);
+            self.findings.push(Finding::error(Code::OutOfBounds, message));
+        }
         self.findings.extend(facts.notes.into_iter().map(|note| Finding::info(Code::BadValue, note)));
         self.layout = facts.layout;
         self.epoch = facts.epoch;
@@ -143,6 +147,15 @@ impl Inspection {
         }
     }
 
+    /// A file of its own must hold a state. A number, a list, an empty dict is none, whoever wrote it.
+    fn require_state(&mut self) {
+        let is_nothing = self.layout == Layout::Values && self.keys.is_empty() && self.tensors.count == 0;
+        if is_nothing && self.findings.is_empty() {
+            let message = "it holds neither a mapping nor a tensor: nothing to resume from";
+            self.findings.push(Finding::error(Code::NotACheckpoint, message));
+        }
+    }
+
     /// Turns dangerous imports into a finding.
     fn judge(&mut self) {
         if self.safety.verdict == Risk::Dangerous {
@@ -155,9 +168,9 @@ impl Inspection {
 
 /// Adds every import of a pickle, and of the pickles inside it.
 fn add_imports(safety: &mut Safety, pickle: &Pickle, depth: usize) {
-    for (module, name) in pickle.globals() {
+    for (module, name) in pickle.imports() {
         // What PyTorch puts into plain pickles: a nested stream, whose own imports are judged instead.
-        if (module.as_str(), name.as_str()) == ("torch.storage", "_load_from_bytes") {
+        if (&*module, &*name) == legacy::LOADER {
             safety.add_as(format!("{module}.{name}"), Risk::Safe);
         } else {
             safety.add(&module, &name);
@@ -167,11 +180,14 @@ fn add_imports(safety: &mut Safety, pickle: &Pickle, depth: usize) {
         safety.add_as("<a name computed while loading>".to_owned(), Risk::Dangerous);
     }
     let inner = legacy::nested(pickle);
-    if depth >= limits::PICKLE_NESTING && !inner.is_empty() {
+    if inner.has_unread {
+        safety.add_as("<a pickle inside that cannot be read before it is loaded>".to_owned(), Risk::Dangerous);
+    }
+    if depth >= limits::PICKLE_NESTING && !inner.pickles.is_empty() {
         safety.add_as("<pickles nested too deep>".to_owned(), Risk::Dangerous);
         return;
     }
-    for pickle in inner {
+    for pickle in inner.pickles {
         add_imports(safety, &pickle, depth + 1);
     }
 }
@@ -193,6 +209,7 @@ pub fn file(file_name: &str, source: &dyn ReadAt) -> Result<Inspection> {
     let counter = Cell::new(0);
     let counted = Counted::new(source, &counter);
     let mut inspection = content(file_name, &counted).map_err(|error| Error::read(file_name, error))?;
+    inspection.require_state();
     inspection.apply_name(file_name);
     inspection.judge();
     inspection.bytes_read = counter.get();
@@ -206,16 +223,32 @@ fn content(file_name: &str, source: &dyn ReadAt) -> std::io::Result<Inspection> 
     match sniff::sniff(file_name, &head, size) {
         Sniffed::Other(finding) => Ok(Inspection { findings: vec![finding], ..Inspection::new(Format::Unknown, size) }),
         Sniffed::Recognised(format) => Ok(recognised(format, size)),
-        Sniffed::Zip if head.starts_with(&zip::LOCAL_HEADER) => torch(archive::open(source)?, size),
+        Sniffed::Zip if head.starts_with(&zip::LOCAL_HEADER) => named(file_name, torch(archive::open(source)?, size)?),
         Sniffed::Zip => {
             let finding = Finding::error(Code::NotACheckpoint, "an empty zip archive");
             Ok(Inspection { findings: vec![finding], ..Inspection::new(Format::Zip, size) })
         }
-        Sniffed::Known(Format::TorchLegacy) => torch(legacy::open(source)?, size),
+        Sniffed::Known(Format::TorchLegacy) => named(file_name, torch(legacy::open(source)?, size)?),
         Sniffed::Known(Format::TorchTar) => torch(tar::open(source)?, size),
-        Sniffed::Known(Format::Safetensors) => safetensors::inspect(source),
+        Sniffed::Known(Format::Safetensors) => named(file_name, safetensors::inspect(source)?),
         Sniffed::Known(_) => torch(legacy::open_pickle(source)?, size),
     }
+}
+
+/// `torch.load` goes by the extension `.safetensors` and not by the content.
+#[expect(clippy::unnecessary_wraps, reason = "one arm of a match whose other arms can fail")]
+fn named(file_name: &str, mut inspection: Inspection) -> std::io::Result<Inspection> {
+    let claims = file_name.to_ascii_lowercase().ends_with(".safetensors");
+    let is = inspection.format == Format::Safetensors;
+    let what = inspection.format.describe();
+    if claims && !is {
+        let message = format!("{what} under a name that ends in .safetensors: every loader refuses it until renamed");
+        inspection.findings.push(Finding::error(Code::Unsupported, message));
+    } else if is && !claims && inspection.findings.is_empty() {
+        let message = format!("{what} under a name that does not end in .safetensors: torch.load refuses it");
+        inspection.findings.push(Finding::warning(Code::Unsupported, message));
+    }
+    Ok(inspection)
 }
 
 /// A checkpoint of a format that is recognised and not read.

@@ -33,7 +33,7 @@ pub(super) fn facts(header: &Header) -> Facts {
     let is_optimizer = |name: &str| name.starts_with("optimizer.") || name.starts_with("optim.");
     facts.parts.model = header.tensors.keys().any(|name| !is_optimizer(name));
     facts.parts.optimizer = header.tensors.keys().any(|name| is_optimizer(name));
-    facts.prefixes = crate::layout::wrapper_prefixes(header.tensors.keys().map(String::as_str));
+    facts.prefixes = crate::layout::wrapper_prefixes(&header.tensors.keys().map(String::as_str));
     for (key, text) in &header.metadata {
         texts(&mut facts, key, text);
     }

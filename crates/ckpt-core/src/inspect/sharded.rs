@@ -78,7 +78,7 @@ pub(super) fn inspect(index_name: &str, members: &dyn Members) -> Result<Inspect
     inspection.keys = map.keys().take(limits::KEYS).cloned().collect();
     inspection.parts.model = true;
     inspection.class = Class::of(inspection.parts);
-    inspection.prefixes = crate::layout::wrapper_prefixes(map.keys().map(String::as_str));
+    inspection.prefixes = crate::layout::wrapper_prefixes(&map.keys().map(String::as_str));
     let mut shards: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (tensor, shard) in &map {
         shards.entry(shard).or_default().insert(tensor);

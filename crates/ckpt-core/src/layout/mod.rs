@@ -189,6 +189,8 @@ pub struct Facts {
     pub notes: Vec<String>,
     /// Storages of metrics whose checksum does not match.
     pub damaged_metrics: Vec<String>,
+    /// How many tensors reach beyond their storages.
+    pub tensors_outside: u64,
 }
 
 impl Facts {
@@ -206,7 +208,7 @@ impl Facts {
 }
 
 /// The prefixes that all names share and that wrappers of modules add.
-pub(crate) fn wrapper_prefixes<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Vec<String> {
+pub(crate) fn wrapper_prefixes<'a>(names: &(impl Iterator<Item = &'a str> + Clone)) -> Vec<String> {
     let mut found = String::new();
     let mut prefixes = Vec::new();
     'search: loop {
@@ -229,9 +231,9 @@ mod tests {
     #[test]
     fn wrappers_are_found_in_the_order_they_wrap() {
         let names = ["module._orig_mod.a", "module._orig_mod.b"];
-        assert_eq!(wrapper_prefixes(names.iter().copied()), ["module.", "_orig_mod."]);
-        assert!(wrapper_prefixes(["module.a", "b"].iter().copied()).is_empty());
-        assert!(wrapper_prefixes(std::iter::empty()).is_empty());
+        assert_eq!(wrapper_prefixes(&names.iter().copied()), ["module.", "_orig_mod."]);
+        assert!(wrapper_prefixes(&["module.a", "b"].iter().copied()).is_empty());
+        assert!(wrapper_prefixes(&std::iter::empty()).is_empty());
     }
 
     #[test]

@@ -21,7 +21,8 @@ pub fn read(opened: &Opened<'_>) -> io::Result<Facts> {
     let Some(pickle) = &opened.pickle else { return Ok(Facts::default()) };
     let reader = Reader { pickle, storages: &opened.storages };
     let tensors = tensor::collect(pickle);
-    let mut facts = Facts { tensors: summary(pickle, &tensors), ..Facts::default() };
+    let tensors_outside = tensors.tensors.iter().filter(|(_, tensor)| !tensor.is_inside()).count() as u64;
+    let mut facts = Facts { tensors: summary(pickle, &tensors), tensors_outside, ..Facts::default() };
     let root = pickle.root();
     let ids: HashSet<NodeId> = tensors.tensors.iter().map(|(id, _)| *id).collect();
     let Some(items) = pickle.items(root) else {
@@ -38,7 +39,7 @@ pub fn read(opened: &Opened<'_>) -> io::Result<Facts> {
     facts.layout = layout(pickle, &keys);
     if facts.layout == Layout::StateDict {
         facts.parts.model = true;
-        facts.prefixes = wrapper_prefixes(keys.iter().map(|(key, _)| key.as_str()));
+        facts.prefixes = wrapper_prefixes(&keys.iter().map(|(key, _)| key.as_str()));
         return Ok(facts);
     }
     let walker = Walker { pickle, tensors: &ids };
@@ -61,6 +62,7 @@ pub fn read(opened: &Opened<'_>) -> io::Result<Facts> {
 fn bare_layout(pickle: &Pickle, root: Value, has_tensors: bool) -> Layout {
     match pickle.node(root) {
         Some(Node::Object(_)) if has_tensors => Layout::Module,
+        Some(Node::Object(_)) => Layout::Unknown,
         _ if has_tensors => Layout::Unknown,
         _ => Layout::Values,
     }
@@ -99,7 +101,7 @@ fn summary(pickle: &Pickle, tensors: &Tensors) -> TensorSummary {
         let elements = tensor.elements().unwrap_or(u64::MAX);
         summary.add(tensor.dtype.name(), elements, tensor.dtype.bytes(elements).unwrap_or(0));
     }
-    for inner in legacy::nested(pickle) {
+    for inner in legacy::nested(pickle).pickles {
         if let Some(storage) = tensor::storage(&inner, inner.root()) {
             let dtype = storage.dtype.as_ref().map_or("uint8", |dtype| dtype.name());
             summary.add(dtype, storage.count, storage.bytes().unwrap_or(0));
@@ -178,7 +180,7 @@ fn parts(walker: &Walker<'_>, keys: &[(String, Value)], facts: &mut Facts) {
                         && let Some(names) = names
                     {
                         let names: Vec<_> = names.iter().filter_map(|(name, _)| pickle.text(*name)).collect();
-                        facts.prefixes = wrapper_prefixes(names.iter().map(|name| &**name));
+                        facts.prefixes = wrapper_prefixes(&names.iter().map(|name| &**name));
                     }
                 }
             }
@@ -196,8 +198,11 @@ fn parts(walker: &Walker<'_>, keys: &[(String, Value)], facts: &mut Facts) {
 fn position(reader: &Reader<'_>, keys: &[(String, Value)], facts: &mut Facts) -> io::Result<()> {
     let pickle = reader.pickle;
     let mut found: Vec<(bool, usize, Role, String, Value)> = Vec::new();
+    // A scheduler's own state counts its steps as `last_epoch`.
+    let is_scheduler = keys.iter().any(|(key, _)| key == "_step_count");
     for (key, value) in keys {
         match keys::role(key) {
+            _ if is_scheduler => {}
             role @ (Role::Epoch | Role::Step) => found.push((false, keys::precedence(key), role, key.clone(), *value)),
             Role::Progress => {
                 let Some(fields) = pickle.fields(*value) else { continue };

@@ -307,21 +307,14 @@ impl Pickle {
         }
     }
 
+    /// Every global of the pickle as (module, name), in the order of the file, as often as it stands there.
+    pub fn imports(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        self.nodes().filter_map(|(id, _)| self.global(Value::Node(id)))
+    }
+
     /// Every global of the pickle, once each, as (module, name).
     #[must_use]
     pub fn globals(&self) -> BTreeSet<(String, String)> {
-        let mut found = BTreeSet::new();
-        for node in &self.nodes {
-            if let Node::Global { module, name } = node {
-                found.insert((
-                    String::from_utf8_lossy(self.span(*module)).into_owned(),
-                    String::from_utf8_lossy(self.span(*name)).into_owned(),
-                ));
-                if found.len() >= crate::limits::GLOBALS {
-                    break;
-                }
-            }
-        }
-        found
+        self.imports().map(|(module, name)| (module.into_owned(), name.into_owned())).collect()
     }
 }

@@ -245,10 +245,10 @@ impl Machine {
             0x89 => self.push(Value::Bool(false)),
             b'I' | b'J' | b'K' | b'M' | b'L' | 0x8a | 0x8b | b'F' | b'G' => self.number_step(opcode, cursor)?,
             b'S' | b'T' | b'U' | b'V' | b'X' | 0x8c | 0x8d | b'B' | b'C' | 0x8e | 0x96 => {
-                self.text_step(opcode, cursor)?
+                self.text_step(opcode, cursor)?;
             }
             b']' | b'l' | b'}' | b'd' | b')' | b't' | 0x85 | 0x86 | 0x87 | 0x8f | 0x91 => {
-                self.container_step(opcode)?
+                self.container_step(opcode)?;
             }
             b'a' | b'e' | b's' | b'u' | 0x90 => self.fill_step(opcode)?,
             b'c' | 0x93 | b'i' | b'o' | b'R' | 0x81 | 0x92 | b'b' | b'P' | b'Q' => self.object_step(opcode, cursor)?,
@@ -309,6 +309,14 @@ impl Machine {
                 *to = *from;
             }
             return Ok(Value::Int(i64::from_le_bytes(wide)));
+        }
+        if bytes.len() <= 16 {
+            let mut wide = [if negative { 0xff } else { 0 }; 16];
+            for (to, from) in wide.iter_mut().zip(bytes) {
+                *to = *from;
+            }
+            #[expect(clippy::cast_precision_loss, reason = "the nearest float is what the node is for")]
+            return self.add(Node::BigInt(i128::from_le_bytes(wide) as f64));
         }
         let magnitude = bytes
             .iter()
@@ -599,6 +607,20 @@ mod tests {
         assert_eq!(value(b"\x80\x02\x8a\x01\xff."), Value::Int(-1));
         assert_eq!(value(b"\x80\x02\x8a\x02\xff\x00."), Value::Int(255));
         assert_eq!(value(b"L-12L\n."), Value::Int(-12));
+    }
+
+    #[test]
+    fn integers_beyond_64_bits_become_the_nearest_float() {
+        let value = |bytes: &[u8]| {
+            let pickle = read(bytes.to_vec()).unwrap();
+            match pickle.node(pickle.root()) {
+                Some(Node::BigInt(number)) => *number,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(value(b"\x80\x02\x8a\x09\0\0\0\0\0\0\0\0\xc0."), -(2.0_f64.powi(70)));
+        assert_eq!(value(b"L1180591620717411303424L\n."), 2.0_f64.powi(70));
+        assert_eq!(value(&[b"\x80\x02\x8a\x14".as_slice(), &[0; 19], b"\x01."].concat()), 2.0_f64.powi(152));
     }
 
     #[test]

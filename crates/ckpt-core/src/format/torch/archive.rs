@@ -9,7 +9,7 @@ use super::{Opened, salvage, tensor};
 use crate::finding::{Code, Finding};
 use crate::format::Format;
 use crate::format::pickle::{self, Pickle, PickleError, PickleProblem};
-use crate::format::zip::{self, Archive, Method, Problem};
+use crate::format::zip::{self, Archive, Entry, Method, Problem};
 use crate::limits;
 use crate::members::Members;
 use crate::read::{ReadAt, read_up_to};
@@ -28,17 +28,13 @@ pub fn open(source: &dyn ReadAt) -> io::Result<Opened<'_>> {
                 format!("the archive's directory is larger than {} bytes", limits::ZIP_DIRECTORY_BYTES),
             ),
         )),
-        Err(Problem::Misplaced(message)) => {
-            let mut opened = salvage::open(source)?;
-            opened.findings.insert(0, Finding::error(Code::OutOfBounds, message));
-            Ok(opened)
-        }
-        Err(Problem::NoEnd) => salvage::open(source),
+        Err(Problem::Misplaced(message)) => salvage::open(source, Some(Finding::error(Code::OutOfBounds, message))),
+        Err(Problem::NoEnd) => salvage::open(source, None),
     }
 }
 
 /// The name that the archive's members share before their first slash, as PyTorch's reader takes it: the first one's.
-fn root_of(archive: &Archive) -> Option<&str> {
+pub(crate) fn root_of(archive: &Archive) -> Option<&str> {
     archive.entries.first()?.name.split_once('/').map(|(root, _)| root)
 }
 
@@ -88,10 +84,10 @@ fn open_archive(source: &dyn ReadAt, archive: Archive) -> io::Result<Opened<'_>>
     let is_script = archive.get(&format!("{root}/constants.pkl")).is_some();
     let format = if is_script { Format::TorchScript } else { Format::TorchZip };
     let mut findings = archive_findings(&archive, &root);
-    let has_checksums = !archive.has_no_checksums();
+    findings.extend(name_finding(source, &entry)?);
     let mut opened = match zip::member(source, &entry, limits::PICKLE_BYTES)? {
         zip::Member::Whole { bytes, crc } => {
-            if crc != entry.crc && has_checksums {
+            if !entry.accepts(crc) {
                 findings.push(Finding::error(
                     Code::CrcMismatch,
                     format!(
@@ -132,6 +128,15 @@ fn open_archive(source: &dyn ReadAt, archive: Archive) -> io::Result<Opened<'_>>
     }
     opened.storages = Storages::Archive { source, archive, root };
     Ok(opened)
+}
+
+/// The directory and the member's own header disagree on what `data.pkl` is: loaders that trust the one run another
+/// pickle than loaders that trust the other.
+fn name_finding(source: &dyn ReadAt, entry: &Entry) -> io::Result<Option<Finding>> {
+    Ok(zip::local_header(source, entry.header_offset)?.filter(|header| !header.is_of(entry)).map(|header| {
+        let message = format!("the archive's directory says `{}` where the member says `{}`", entry.name, header.name);
+        Finding::error(Code::Unsafe, message)
+    }))
 }
 
 fn archive_findings(archive: &Archive, root: &str) -> Vec<Finding> {
@@ -211,6 +216,13 @@ fn storage_findings(pickle: &Pickle, size_of: impl Fn(&str) -> Option<u64>) -> V
         findings.push(Finding::error(Code::Truncated, message));
     }
     findings
+}
+
+/// What stands before `data.pkl` in the names of an unpacked archive: the shortest such path, since Kaggle adds folders.
+#[must_use]
+pub fn directory_prefix(members: &dyn Members) -> Option<&str> {
+    let names = members.list().keys().filter(|name| *name == "data.pkl" || name.ends_with("/data.pkl"));
+    names.min_by_key(|name| name.len())?.strip_suffix("data.pkl")
 }
 
 /// Reads an archive that was unpacked into a directory, as Kaggle does with uploads.

@@ -4,22 +4,27 @@
 //! pickles — and then for each key a 64-bit element count and the elements. There are no checksums.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use super::archive::{self, pickle_finding};
 use super::salvage::read_pickle;
 use super::storages::Storages;
 use super::tensor::{self, StorageRef};
-use super::{Opened, Salvage};
-use crate::finding::{Code, Finding};
+use super::{Opened, Salvage, tar};
+use crate::finding::{Code, Finding, Severity};
 use crate::format::Format;
-use crate::format::pickle::{Pickle, Value};
+use crate::format::pickle::{Node, NodeId, Object, Pickle, Value};
 use crate::format::zip;
 use crate::read::ReadAt;
 
 /// The opcode `LONG1` with PyTorch's magic number 0x1950a86a20f9469cfc6c.
 const MAGIC: [u8; 12] = [0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+
+/// Magic number, protocol number, system facts, state, storage keys.
+const STREAM_PICKLES: usize = 5;
+/// The function that PyTorch's tensors put around a stream inside a pickle.
+pub const LOADER: (&str, &str) = ("torch.storage", "_load_from_bytes");
 
 /// Whether the first bytes of a file are those of a stream.
 #[must_use]
@@ -83,7 +88,10 @@ fn place<'a>(source: &'a dyn ReadAt, state: Pickle, keys: Option<&Pickle>, start
     let size = source.size();
     let is_whole = is_known && expected.is_some_and(|end| end <= size);
     let mut opened = Opened::new(Format::TorchLegacy);
-    if !is_whole {
+    if keys.is_some() && !is_known {
+        let message = "its list of storages names others than its tensors do";
+        opened.findings.push(Finding::error(Code::NotACheckpoint, message));
+    } else if !is_whole {
         let complete = |storage: &StorageRef| {
             ranges.get(&storage.key).is_some_and(|(start, length)| start.saturating_add(*length) <= size)
         };
@@ -103,6 +111,11 @@ fn place<'a>(source: &'a dyn ReadAt, state: Pickle, keys: Option<&Pickle>, start
             format!("{more} bytes follow the last tensor; torch.load ignores them"),
         ));
     }
+    if tensors.storages.values().any(|storage| storage.dtype.is_none()) {
+        let message = "it holds a storage without an element type, which torch.save writes into this older container \
+            and torch.load cannot read back";
+        opened.findings.push(Finding::error(Code::Unsupported, message));
+    }
     opened.pickle = Some(state);
     opened.storages = Storages::Ranges { source, ranges };
     opened
@@ -119,26 +132,64 @@ pub fn open_pickle(source: &dyn ReadAt) -> io::Result<Opened<'_>> {
     })
 }
 
+/// The pickles inside a pickle.
+#[derive(Debug, Default)]
+pub struct Nested {
+    /// Those that a loader would run.
+    pub pickles: Vec<Pickle>,
+    /// Whether a loader would run more than these: bytes that are no whole stream or archive, or are not known before
+    /// loading, or a loader that is handed on instead of called.
+    pub has_unread: bool,
+}
+
 /// The pickles inside a pickle: PyTorch's tensors put a whole stream into `torch.storage._load_from_bytes(b"…")`.
 #[must_use]
-pub fn nested(pickle: &Pickle) -> Vec<Pickle> {
-    let mut found = Vec::new();
-    for (id, _) in pickle.nodes() {
-        let Some((module, name, object)) = pickle.call(Value::Node(id)) else { continue };
-        if module != "torch.storage" || name != "_load_from_bytes" {
-            continue;
-        }
-        let Some(bytes) = pickle.arguments(object).first().and_then(|bytes| pickle.bytes(*bytes)) else { continue };
-        let mut rest: &[u8] = &bytes;
-        if rest.starts_with(&zip::LOCAL_HEADER) {
-            found.extend(archive::open(&rest).ok().and_then(|opened| opened.pickle));
-            continue;
-        }
-        for _ in 0..5 {
-            let Ok(Ok(inner)) = read_pickle(&rest, 0) else { break };
-            rest = rest.get(inner.length()..).unwrap_or_default();
-            found.push(inner);
-        }
+pub fn nested(pickle: &Pickle) -> Nested {
+    let loaders: HashSet<NodeId> = pickle.nodes().map(|(id, _)| id).filter(|id| is_loader(pickle, *id)).collect();
+    let mut found = Nested::default();
+    if loaders.is_empty() {
+        return found;
+    }
+    let is_handed_on = |value: &Value| matches!(value, Value::Node(id) if loaders.contains(id));
+    for (_, node) in pickle.nodes() {
+        found.has_unread |= match node {
+            Node::List(values) | Node::Tuple(values) | Node::Set(values) => values.iter().any(is_handed_on),
+            Node::Dict(items) => items.iter().any(|(key, value)| is_handed_on(key) || is_handed_on(value)),
+            Node::Object(object) => {
+                let is_call = is_handed_on(&object.callable);
+                if is_call && !read_nested(pickle, object, &mut found.pickles) {
+                    found.has_unread = true;
+                }
+                let values = object.items.iter().flat_map(|(key, value)| [key, value]).chain(&object.elements);
+                [&object.arguments, &object.state].into_iter().chain(values).any(is_handed_on)
+            }
+            _ => false,
+        };
     }
     found
+}
+
+fn is_loader(pickle: &Pickle, id: NodeId) -> bool {
+    pickle.global(Value::Node(id)).is_some_and(|(module, name)| (&*module, &*name) == LOADER)
+}
+
+/// Reads what one call would load; false when a part of it could not be read.
+fn read_nested(pickle: &Pickle, call: &Object, found: &mut Vec<Pickle>) -> bool {
+    let Some(bytes) = pickle.arguments(call).first().and_then(|bytes| pickle.bytes(*bytes)) else { return false };
+    let mut rest: &[u8] = &bytes;
+    if rest.starts_with(&zip::LOCAL_HEADER) {
+        let Ok(opened) = archive::open(&rest) else { return false };
+        let is_read = opened.pickle.is_some() && opened.findings.iter().all(|found| found.severity < Severity::Error);
+        found.extend(opened.pickle);
+        return is_read;
+    }
+    if tar::is_header(rest) || !is_stream(rest) {
+        return false;
+    }
+    for _ in 0..STREAM_PICKLES {
+        let Ok(Ok(inner)) = read_pickle(&rest, 0) else { return false };
+        rest = rest.get(inner.length()..).unwrap_or_default();
+        found.push(inner);
+    }
+    true
 }

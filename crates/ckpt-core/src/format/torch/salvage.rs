@@ -21,6 +21,8 @@ use crate::read::{ReadAt, read_up_to};
 
 const DESCRIPTOR: [u8; 4] = *b"PK\x07\x08";
 const DEFAULT_ALIGNMENT: u64 = 64;
+/// The members after the last storage.
+const LAST: [(&str, u64); 2] = [("version", 2), (".data/serialization_id", 40)];
 
 /// Reads the pickle at `offset`, whose length is not announced: in windows that double until it fits.
 ///
@@ -38,17 +40,19 @@ pub(crate) fn read_pickle(source: &dyn ReadAt, offset: u64) -> io::Result<Result
     }
 }
 
-/// Reads an archive that has no directory.
+/// Reads an archive whose directory is lost or, as `problem` says, wrong.
 ///
 /// # Errors
 /// The source cannot be read.
-pub fn open(source: &dyn ReadAt) -> io::Result<Opened<'_>> {
+pub fn open(source: &dyn ReadAt, problem: Option<Finding>) -> io::Result<Opened<'_>> {
     let format = Format::TorchZip;
-    let damage = damage(source)?;
+    let damage = match problem {
+        Some(problem) => problem,
+        None => damage(source)?,
+    };
     let Some(main) = find_main(source)? else {
         return Ok(Opened::unusable(format, damage));
     };
-    let root = main.name.strip_suffix("/data.pkl").unwrap_or_default().to_owned();
     let pickle = match read_pickle(source, main.data_offset)? {
         Ok(pickle) => pickle,
         Err(error) => {
@@ -59,14 +63,14 @@ pub fn open(source: &dyn ReadAt) -> io::Result<Opened<'_>> {
     };
     let tensors = tensor::collect(&pickle);
     let after = main.data_offset.saturating_add(pickle.length() as u64);
-    let walk = walk(source, &root, after, &tensors)?;
+    let walk = walk(source, root_of(&main), after, &tensors)?;
     let complete = |storage: &StorageRef| {
         walk.ranges.get(&storage.key).is_some_and(|(offset, length)| offset.saturating_add(*length) <= source.size())
     };
     let tensors_complete =
         tensors.tensors.iter().filter(|(_, tensor)| tensor.storage.as_ref().is_none_or(complete)).count() as u64;
     let tensors_total = tensors.tensors.len() as u64;
-    let expected = full_size(&root, pickle.length() as u64, &tensors, &walk.preamble);
+    let expected = full_size(&main, pickle.length() as u64, &tensors, walk.preamble(alignment(&main)));
     let mut finding = damage;
     finding.message = format!(
         "{}; it should have {} bytes and has {}, {tensors_complete} of its {tensors_total} tensors are complete",
@@ -120,17 +124,43 @@ fn find_main(source: &dyn ReadAt) -> io::Result<Option<LocalHeader>> {
     Ok(None)
 }
 
+fn root_of(main: &LocalHeader) -> &str {
+    main.name.strip_suffix("/data.pkl").unwrap_or_default()
+}
+
+/// The alignment of the members' bytes: the smallest one that puts the first member's where they are.
+fn alignment(main: &LocalHeader) -> u64 {
+    let unpadded = (main.name.len() as u64).saturating_add(34);
+    match unpadded.checked_next_multiple_of(DEFAULT_ALIGNMENT) {
+        Some(aligned) if aligned != main.data_offset && main.data_offset > 0 => main.data_offset,
+        _ => DEFAULT_ALIGNMENT,
+    }
+}
+
 struct Walk {
     /// Key → (offset, bytes) of every storage whose header is there.
     ranges: HashMap<String, (u64, u64)>,
     /// Name and size of the members between `data.pkl` and the first storage.
-    preamble: Vec<(String, u64)>,
+    seen: Vec<(String, u64)>,
+}
+
+impl Walk {
+    /// The members between `data.pkl` and the first storage, also those that are cut off.
+    fn preamble(&self, alignment: u64) -> Vec<(String, u64)> {
+        let newest = [
+            (".format_version".to_owned(), 1),
+            (".storage_alignment".to_owned(), alignment.to_string().len() as u64),
+            ("byteorder".to_owned(), 6),
+        ];
+        // Seen to its end, or written by a PyTorch that writes something else there.
+        if self.ranges.is_empty() && newest.starts_with(&self.seen) { newest.to_vec() } else { self.seen.clone() }
+    }
 }
 
 /// Follows the local headers. Storages' sizes are known from the pickle; other members are short and end with a
 /// descriptor.
 fn walk(source: &dyn ReadAt, root: &str, start: u64, tensors: &Tensors) -> io::Result<Walk> {
-    let mut found = Walk { ranges: HashMap::new(), preamble: Vec::new() };
+    let mut found = Walk { ranges: HashMap::new(), seen: Vec::new() };
     let Some(mut position) = skip_descriptor(source, start)? else { return Ok(found) };
     let most = tensors.storages.len().saturating_add(64);
     for _ in 0..most {
@@ -145,12 +175,14 @@ fn walk(source: &dyn ReadAt, root: &str, start: u64, tensors: &Tensors) -> io::R
             None => short_member(source, header.data_offset)?,
         };
         let Some(length) = length else { break };
-        if known.is_none() && found.ranges.is_empty() {
-            found.preamble.push((name.to_owned(), length));
+        if known.is_none() && found.ranges.is_empty() && !LAST.iter().any(|(last, _)| *last == name) {
+            found.seen.push((name.to_owned(), length));
         }
         let end = header.data_offset.saturating_add(length);
         match skip_descriptor(source, end)? {
             Some(next) => position = next,
+            // An empty member has no descriptor.
+            None if length == 0 => position = end,
             None => break,
         }
     }
@@ -176,16 +208,9 @@ fn short_member(source: &dyn ReadAt, offset: u64) -> io::Result<Option<u64>> {
 /// The size of the whole file, by the layout that PyTorch's writer follows.
 ///
 /// Each member: a header of 30 bytes, its name, a padding field of at least 4 bytes that aligns its data, the data, a
-/// descriptor. Then a directory entry of 46 bytes and the name for each, and 98 bytes of end records.
-fn full_size(root: &str, pickle: u64, tensors: &Tensors, preamble: &[(String, u64)]) -> Option<u64> {
-    let newest = [(".format_version", 1), (".storage_alignment", 2), ("byteorder", 6)]
-        .map(|(name, size)| (name.to_owned(), size));
-    let preamble = if preamble.is_empty() { newest.to_vec() } else { preamble.to_vec() };
-    let alignment = if preamble.iter().any(|(name, size)| name == ".storage_alignment" && *size == 4) {
-        4_096
-    } else {
-        DEFAULT_ALIGNMENT
-    };
+/// descriptor unless it is empty. Then a directory entry of 46 bytes and the name for each, and 98 bytes of end records.
+fn full_size(main: &LocalHeader, pickle: u64, tensors: &Tensors, preamble: Vec<(String, u64)>) -> Option<u64> {
+    let (root, alignment) = (root_of(main), alignment(main));
     let mut storages: Vec<&StorageRef> = tensors.storages.values().collect();
     storages.sort_by_key(|storage| storage.key.parse::<u64>().unwrap_or(u64::MAX));
     let mut members = vec![("data.pkl".to_owned(), pickle)];
@@ -193,8 +218,7 @@ fn full_size(root: &str, pickle: u64, tensors: &Tensors, preamble: &[(String, u6
     for storage in storages {
         members.push((format!("data/{}", storage.key), storage.bytes()?));
     }
-    members.push(("version".to_owned(), 2));
-    members.push((".data/serialization_id".to_owned(), 40));
+    members.extend(LAST.map(|(name, size)| (name.to_owned(), size)));
     let (mut position, mut directory) = (0_u64, 0_u64);
     for (name, size) in members {
         let wide = |value: u64| value >= u64::from(u32::MAX);
@@ -207,7 +231,11 @@ fn full_size(root: &str, pickle: u64, tensors: &Tensors, preamble: &[(String, u6
         };
         let start = position.checked_add(30)?.checked_add(name_length)?.checked_add(extra)?.checked_add(4)?;
         let aligned = start.checked_next_multiple_of(alignment)?;
-        let descriptor = if extra > 0 { 24 } else { 16 };
+        let descriptor = match (size, extra) {
+            (0, _) => 0,
+            (_, 0) => 16,
+            _ => 24,
+        };
         position = aligned.checked_add(size)?.checked_add(descriptor)?;
         directory = directory.checked_add(46)?.checked_add(name_length)?.checked_add(extra)?;
     }

@@ -86,7 +86,7 @@ impl Storages<'_> {
                     else {
                         return Ok(Element::Absent);
                     };
-                    if crc != entry.crc && !(entry.crc == 0 && archive.has_no_checksums()) {
+                    if !entry.accepts(crc) {
                         return Ok(Element::CrcMismatch);
                     }
                     slice(&bytes, start, width).to_vec()

@@ -70,6 +70,29 @@ fn members(source: &dyn ReadAt) -> io::Result<BTreeMap<String, (u64, u64)>> {
     Ok(found)
 }
 
+/// Whether a file that starts with these bytes is a tar to Python, whatever else it may be: the first block carries the
+/// sum of its own bytes. `torch.load` tries this before anything but a zip.
+#[must_use]
+pub fn is_header(head: &[u8]) -> bool {
+    let Some(block) = head.get(..512) else { return false };
+    let told = block
+        .get(148..156)
+        .and_then(|field| std::str::from_utf8(field).ok())
+        .and_then(|field| u64::from_str_radix(field.trim_matches(|char: char| char == '\0' || char == ' '), 8).ok());
+    let in_field = |index: usize| (148..156).contains(&index);
+    // The field itself counts as spaces. Old writers summed signed bytes.
+    let sum = |value: fn(u8) -> i64| {
+        block
+            .iter()
+            .enumerate()
+            .map(|(index, byte)| if in_field(index) { 32 } else { value(*byte) })
+            .fold(0_i64, i64::saturating_add)
+    };
+    let told = told.and_then(|told| i64::try_from(told).ok());
+    let signed: fn(u8) -> i64 = |byte| i64::from(i8::from_le_bytes([byte]));
+    told.is_some_and(|told| told == sum(i64::from) || told == sum(signed))
+}
+
 fn parse_header(header: &[u8]) -> Option<(String, u64)> {
     let name = header.get(..100)?.split(|byte| *byte == 0).next()?;
     let size = std::str::from_utf8(header.get(124..136)?).ok()?.trim_matches(|char: char| char == '\0' || char == ' ');

@@ -39,6 +39,8 @@ pub struct TensorRef {
     pub storage: Option<StorageRef>,
     /// Its first element, counted in elements from the storage's start.
     pub offset: u64,
+    /// The distance in elements between neighbours along each side; empty where it has no storage.
+    pub strides: Vec<u64>,
 }
 
 impl TensorRef {
@@ -46,6 +48,29 @@ impl TensorRef {
     #[must_use]
     pub fn elements(&self) -> Option<u64> {
         self.shape.iter().try_fold(1_u64, |product, side| product.checked_mul(*side))
+    }
+
+    /// Whether all of its elements lie inside its storage, as far as that can be told. PyTorch refuses others.
+    #[must_use]
+    pub fn is_inside(&self) -> bool {
+        let Some(has) = self.storage.as_ref().and_then(StorageRef::bytes) else { return true };
+        if self.shape.contains(&0) || self.strides.len() != self.shape.len() || self.dtype.bits().is_none() {
+            return true;
+        }
+        self.bytes_in_storage().is_some_and(|(_, end)| end <= has)
+    }
+
+    /// The range of its storage in which its elements lie, as first byte and the byte after the last; `None` when it
+    /// has no elements, or no storage, or is beyond counting.
+    #[must_use]
+    pub fn bytes_in_storage(&self) -> Option<(u64, u64)> {
+        if self.storage.is_none() || self.shape.contains(&0) || self.strides.len() != self.shape.len() {
+            return None;
+        }
+        let last = self.shape.iter().zip(&self.strides).try_fold(self.offset, |last, (side, stride)| {
+            last.checked_add(side.checked_sub(1)?.checked_mul(*stride)?)
+        })?;
+        Some((self.dtype.bytes(self.offset)?, self.dtype.bytes(last.checked_add(1)?)?))
     }
 }
 
@@ -88,26 +113,27 @@ enum Role<'a> {
 
 /// A tensor that stands on a storage of its own, or on none.
 fn leaf(pickle: &Pickle, name: &str, arguments: &[Value]) -> Option<TensorRef> {
-    let on_storage = |place: Value, offset: Value, size: Value, explicit: Option<Value>| {
-        let storage = storage(pickle, place)?;
-        let dtype = explicit.and_then(|value| dtype(pickle, value)).or_else(|| storage.dtype.clone())?;
-        Some(TensorRef { dtype, shape: shape(pickle, size)?, offset: unsigned(offset)?, storage: Some(storage) })
-    };
     match (name, arguments) {
-        ("_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_qtensor", [place, offset, size, ..]) => {
-            on_storage(*place, *offset, *size, None)
-        }
-        ("_rebuild_tensor_v3", [place, offset, size, _, _, _, dtype, ..]) => {
-            on_storage(*place, *offset, *size, Some(*dtype))
-        }
+        ("_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_qtensor", _) => on_storage(pickle, arguments, None),
+        ("_rebuild_tensor_v3", [_, _, _, _, _, _, dtype, ..]) => on_storage(pickle, arguments, Some(*dtype)),
         ("_rebuild_meta_tensor_no_storage", [dtype_value, size, ..]) => Some(TensorRef {
             dtype: dtype(pickle, *dtype_value)?,
             shape: shape(pickle, *size)?,
             storage: None,
             offset: 0,
+            strides: Vec::new(),
         }),
         _ => None,
     }
+}
+
+/// The arguments that all rebuilders of plain tensors start with: storage, offset, size, strides.
+fn on_storage(pickle: &Pickle, arguments: &[Value], explicit: Option<Value>) -> Option<TensorRef> {
+    let [place, offset, size, rest @ ..] = arguments else { return None };
+    let storage = storage(pickle, *place)?;
+    let dtype = explicit.and_then(|value| dtype(pickle, value)).or_else(|| storage.dtype.clone())?;
+    let strides = rest.first().and_then(|strides| shape(pickle, *strides)).unwrap_or_default();
+    Some(TensorRef { dtype, shape: shape(pickle, *size)?, offset: unsigned(*offset)?, storage: Some(storage), strides })
 }
 
 /// The name under `torch._utils` or `torch._tensor` that an object calls, and with what.
@@ -128,11 +154,14 @@ fn role(pickle: &Pickle, value: Value) -> Option<Role<'_>> {
     match (&*name, arguments) {
         ("_rebuild_sparse_tensor", [_, parts]) => {
             let parts = pickle.sequence(*parts)?;
-            let dtype = parts.iter().skip(1).find_map(|value| part(pickle, *value))?.dtype;
+            // The indices stand first, the values last; only the values have the tensor's own type.
+            let dtype = parts.iter().rev().find_map(|value| part(pickle, *value))?.dtype;
             let size = parts.iter().rev().find_map(|part| shape(pickle, *part)).unwrap_or_default();
-            Some(Role::Composite(TensorRef { dtype, shape: size, storage: None, offset: 0 }))
+            Some(Role::Composite(TensorRef { dtype, shape: size, storage: None, offset: 0, strides: Vec::new() }))
         }
         ("_rebuild_nested_tensor", [buffer, ..]) => Some(Role::Composite(part(pickle, *buffer)?)),
+        // Its scales and zero points may be tensors.
+        ("_rebuild_qtensor", _) => leaf(pickle, &name, arguments).map(Role::Composite),
         (
             "_rebuild_parameter" | "_rebuild_parameter_with_state" | "_rebuild_from_type_v2" | "_rebuild_from_type",
             _,
@@ -165,14 +194,7 @@ fn rebuilt_from_type(pickle: &Pickle, arguments: &[Value]) -> Option<TensorRef> 
     if module != "torch._utils" || !matches!(&*name, "_rebuild_tensor_v2" | "_rebuild_tensor") {
         return None;
     }
-    let [place, offset, size, ..] = pickle.sequence(*inner)? else { return None };
-    let storage = storage(pickle, *place)?;
-    Some(TensorRef {
-        dtype: storage.dtype.clone()?,
-        shape: shape(pickle, *size)?,
-        offset: unsigned(*offset)?,
-        storage: Some(storage),
-    })
+    on_storage(pickle, pickle.sequence(*inner)?, None)
 }
 
 /// Every tensor and every storage of a pickle.

@@ -1,0 +1,171 @@
+//! One file for each command: its arguments, the library calls, the report.
+
+use ckpt_core::candidate::SourceKind;
+use ckpt_core::location::Location;
+use ckpt_core::select::{Choice, Criteria, Nothing, Selection};
+use ckpt_core::verify::Expectations;
+use ckpt_core::{Error, ErrorKind};
+use ckpt_store::{Options, Survey};
+
+use crate::args::{Command, Where, Which};
+use crate::config::Settings;
+use crate::error::{Failure, Result};
+use crate::exit;
+use crate::output::Output;
+use crate::output::progress::Shown;
+
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod fetch;
+pub(crate) mod history;
+pub(crate) mod inspect;
+pub(crate) mod man;
+pub(crate) mod repack;
+pub(crate) mod resume;
+pub(crate) mod scan;
+pub(crate) mod select;
+pub(crate) mod verify;
+
+/// Runs a command; gives its exit code.
+pub(crate) fn run(command: &Command, settings: &Settings, out: &Output) -> Result<u8> {
+    match command {
+        Command::Scan(command) => command.run(settings, out),
+        Command::Inspect(command) => command.run(out),
+        Command::Verify(command) => command.run(settings, out),
+        Command::Select(command) => command.run(settings, out),
+        Command::Fetch(command) => command.run(settings, out),
+        Command::Resume(command) => command.run(settings, out),
+        Command::Repack(command) => command.run(settings, out),
+        Command::History(command) => command.run(settings, out),
+        Command::Doctor(command) => command.run(settings, out),
+        Command::Completions(command) => command.run(out),
+        Command::Man(command) => command.run(out),
+    }
+}
+
+impl Where {
+    /// The locations of the command line, else of the configuration, else of the platform.
+    pub(crate) fn resolve(&self, settings: &Settings) -> Result<Vec<Location>> {
+        let given = if self.locations.is_empty() { &settings.values.locations } else { &self.locations };
+        if given.is_empty() {
+            return Ok(settings.detection.locations.clone());
+        }
+        given.iter().map(|text| text.parse::<Location>().map_err(Failure::from)).collect()
+    }
+}
+
+impl Which {
+    /// The criteria of the command line, where it is silent of the configuration.
+    pub(crate) fn criteria(&self, settings: &Settings) -> Result<Criteria> {
+        let values = &settings.values;
+        let choice = match (self.latest, self.best.as_ref().or(values.best.as_ref())) {
+            (true, _) => Choice::Latest,
+            (false, Some(best)) => best.parse()?,
+            (false, None) => Choice::Priority,
+        };
+        let kind = |text: &String| {
+            text.parse::<SourceKind>()
+                .map_err(|message| Failure::from(Error::new(ErrorKind::Invalid, text.clone(), message)))
+        };
+        Ok(Criteria {
+            choice,
+            names: either(&self.names, &values.names)
+                .iter()
+                .map(|text| text.parse())
+                .collect::<ckpt_core::Result<_>>()?,
+            kinds: self.sources.iter().map(kind).collect::<Result<_>>()?,
+            conditions: either(&self.conditions, &values.min)
+                .iter()
+                .map(|text| text.parse())
+                .collect::<ckpt_core::Result<_>>()?,
+            priority: either(&self.priority, &values.priority).iter().map(kind).collect::<Result<_>>()?,
+        })
+    }
+
+    /// What is demanded of a checkpoint.
+    pub(crate) fn expectations(&self, settings: &Settings) -> Expectations {
+        Expectations {
+            keys: either(&self.require, &settings.values.require).clone(),
+            resumable: self.resumable || settings.values.resumable,
+            allow_unsafe: self.allow_unsafe,
+        }
+    }
+}
+
+fn either<'a>(flag: &'a Vec<String>, configured: &'a Vec<String>) -> &'a Vec<String> {
+    if flag.is_empty() { configured } else { flag }
+}
+
+/// scan → inspect → verify, as configured.
+pub(crate) fn survey(
+    locations: &[Location],
+    expected: &Expectations,
+    settings: &Settings,
+    deep: bool,
+) -> Result<Survey> {
+    let options = Options { depth: settings.values.depth, cache: settings.cache(), deep };
+    Ok(ckpt_store::survey(locations, expected, &options, &progress(settings))?)
+}
+
+pub(crate) fn progress(settings: &Settings) -> Shown {
+    Shown::new(settings.quiet_progress)
+}
+
+/// scan → inspect → verify → select, and what there is to say about it beside the answer.
+pub(crate) fn choose(
+    place: &Where,
+    which: &Which,
+    settings: &Settings,
+    out: &Output,
+) -> Result<(Vec<Location>, Selection)> {
+    let locations = place.resolve(settings)?;
+    let (criteria, expected) = (which.criteria(settings)?, which.expectations(settings));
+    let survey = survey(&locations, &expected, settings, false)?;
+    for place in survey.places.iter().filter(|place| !place.is_readable) {
+        let problem = place.problem.as_deref().unwrap_or("unreadable");
+        out.note(&format!("note: `{}`: {problem}", place.path.display()));
+    }
+    let selection = ckpt_store::choose(survey.verified, &criteria, &expected, which.deep, &progress(settings))?;
+    if !out.is_json() {
+        explain(&selection, which.explain, out);
+    }
+    Ok((locations, selection))
+}
+
+fn explain(selection: &Selection, is_asked: bool, out: &Output) {
+    if is_asked {
+        out.note(&format!("rule: {}", selection.rule));
+        for (index, (verified, outcome)) in selection.ranked.iter().zip(&selection.outcomes).enumerate() {
+            let mark = if selection.taken == Some(index) { "->" } else { "  " };
+            out.note(&format!("{mark} {}: {}", verified.candidate.path.display(), outcome.reason));
+        }
+    }
+    for damaged in selection.fell_back_from() {
+        let reason = damaged.verdict.reason().map_or("damaged", |finding| finding.message.as_str());
+        out.note(&format!("warning: fell back from `{}`: {reason}", damaged.candidate.path.display()));
+    }
+    if let Some(chosen) = selection.selected() {
+        out.note(&format!("selected `{}`: {}", chosen.candidate.path.display(), selection.reason()));
+    }
+}
+
+/// The failure, when nothing was selected.
+pub(crate) fn nothing(selection: &Selection) -> Failure {
+    let (kind, hint) = match selection.nothing() {
+        Nothing::Found => (
+            ErrorKind::NotFound,
+            "`ckpt scan` shows everything that is there, `ckpt doctor` where it looks; `--or-fresh` makes a fresh start a success",
+        ),
+        Nothing::Valid => (ErrorKind::Corrupt, "`--explain` gives the reason for each; `ckpt scan` shows them all"),
+        Nothing::Safe => {
+            (ErrorKind::Refused, "`ckpt inspect PATH` lists what they import; `--allow-unsafe` takes them all the same")
+        }
+    };
+    let mut failure = Failure::new(kind, selection.reason()).with_hint(hint);
+    failure.exit_code = match selection.nothing() {
+        Nothing::Found => exit::NOTHING_FOUND,
+        Nothing::Valid => exit::NONE_VALID,
+        Nothing::Safe => exit::REFUSED,
+    };
+    failure
+}

@@ -1,0 +1,7 @@
+//! The `ckpt` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ckpt_cli::run(std::env::args_os())
+}

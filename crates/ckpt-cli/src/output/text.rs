@@ -1,0 +1,87 @@
+//! Words and columns for people.
+
+use std::fmt::Write as _;
+
+use ckpt_core::finding::Severity;
+use ckpt_core::inspect::Inspection;
+use ckpt_core::verify::Verified;
+
+/// `23.4 MB`: decimal units, three digits.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+    let mut value = bytes as f64;
+    let mut unit = UNITS[0];
+    for next in &UNITS[1..] {
+        if value < 999.5 {
+            break;
+        }
+        value /= 1000.0;
+        unit = next;
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
+}
+
+/// `epoch 45, step 1200, accuracy=0.875, loss=0.31`; zeros are shown like any other number.
+pub(crate) fn facts(inspection: &Inspection) -> String {
+    let mut parts = Vec::new();
+    if let Some(epoch) = inspection.epoch {
+        parts.push(format!("epoch {epoch}"));
+    }
+    if let Some(step) = inspection.step {
+        parts.push(format!("step {step}"));
+    }
+    parts.extend(inspection.metrics.iter().take(6).map(|metric| format!("{}={}", metric.name, number(metric.value))));
+    if parts.is_empty() { "no epoch or metric told".to_owned() } else { parts.join(", ") }
+}
+
+/// A metric with at most six significant digits.
+pub(crate) fn number(value: f64) -> String {
+    let plain = format!("{value}");
+    if plain.len() <= 8 { plain } else { format!("{value:.6}").trim_end_matches('0').trim_end_matches('.').to_owned() }
+}
+
+/// `ok`, `invalid` or `unread`.
+pub(crate) fn verdict(verified: &Verified) -> &'static str {
+    match (verified.verdict.is_valid, verified.inspection.format.is_inspected()) {
+        (true, _) => "ok",
+        (false, false) if verified.verdict.findings.iter().all(|finding| finding.severity < Severity::Error) => {
+            "unread"
+        }
+        _ => "invalid",
+    }
+}
+
+/// Rows of columns as tab-separated text.
+pub(crate) fn tab_separated(rows: &[Vec<String>]) -> String {
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<String> = row.iter().map(|cell| cell.replace(['\t', '\n'], " ")).collect();
+        // Writing to a string cannot fail.
+        writeln!(text, "{}", cells.join("\t")).ok();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_three_digits_and_a_unit() {
+        for (bytes, text) in
+            [(0, "0 B"), (999, "999 B"), (1_000, "1.0 kB"), (23_412_000, "23.4 MB"), (999_960, "1.0 MB")]
+        {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn numbers_keep_what_they_say() {
+        for (value, text) in
+            [(0.0, "0"), (0.875, "0.875"), (0.690_226_316_452, "0.690226"), (87.5, "87.5"), (f64::NAN, "NaN")]
+        {
+            assert_eq!(number(value), text);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Finding and reading the histories that lie beside checkpoints.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use ckpt_core::candidate::{Source, file_name};
+use ckpt_core::history::{self, History};
+use ckpt_core::limits;
+use ckpt_core::location::Location;
+use ckpt_core::select::NamePattern;
+
+use crate::error::Result;
+use crate::fs;
+use crate::inspect::parent;
+
+/// The names that trainers give to their histories.
+pub const NAMES: [&str; 7] = [
+    "*history*.json",
+    "*history*.jsonl",
+    "*history*.csv",
+    "trainer_state.json",
+    "results.csv",
+    "metrics.csv",
+    "metrics.jsonl",
+];
+
+/// A file that may be a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// Walks the locations for files whose names match; a location that is a file is taken whatever its name.
+#[must_use]
+pub fn find(locations: &[Location], names: &[NamePattern], depth: usize) -> Vec<Found> {
+    let mut found = Vec::new();
+    let mut seen = HashSet::new();
+    for location in locations {
+        for root in location.roots() {
+            if fs::status(&root).is_ok_and(|status| status.is_file) {
+                found.push(Found { source: location.source(parent(&root)), path: root });
+                continue;
+            }
+            let mut pending = vec![(root, 0)];
+            while let Some((directory, level)) = pending.pop() {
+                // What cannot be listed holds no history; `ckpt scan` reports such places.
+                let (Ok(status), Ok(entries)) = (fs::status(&directory), fs::list(&directory)) else { continue };
+                if !seen.insert(status.identity) {
+                    continue;
+                }
+                let mut below = Vec::new();
+                for (name, _) in entries {
+                    let path = directory.join(&name);
+                    let Ok(status) = fs::status(&path) else { continue };
+                    let name = file_name(&path);
+                    if status.is_directory && level < depth && !name.starts_with('.') {
+                        below.push((path, level + 1));
+                    } else if status.is_file && names.iter().any(|pattern| pattern.matches(&name)) {
+                        found.push(Found { path, source: location.source(&directory) });
+                    }
+                }
+                pending.extend(below.into_iter().rev());
+            }
+        }
+    }
+    found
+}
+
+/// Reads one history.
+///
+/// # Errors
+/// It cannot be read, or is no history.
+pub fn read(path: &Path) -> Result<History> {
+    let bytes = fs::read(path, limits::JSON_BYTES)?;
+    Ok(history::parse(&path.display().to_string(), &bytes)?)
+}
