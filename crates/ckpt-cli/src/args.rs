@@ -9,7 +9,7 @@ use crate::exit;
 
 /// Find, judge, choose and fetch training checkpoints.
 #[derive(Debug, Parser)]
-#[command(name = "ckpt", version, about, after_help = exit::TABLE, propagate_version = true)]
+#[command(name = "ckpt", version, after_help = exit::TABLE, propagate_version = true)]
 pub struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

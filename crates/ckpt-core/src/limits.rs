@@ -9,6 +9,16 @@ pub const PICKLE_BYTES: u64 = 256 << 20;
 pub const PICKLE_NODES: usize = 4 << 20;
 /// Most values that the containers of one pickle may hold, all together.
 pub const PICKLE_VALUES: usize = 24 << 20;
+/// Most marks that may be open, and most memo slots out of order, in one pickle.
+pub const PICKLE_MARKS: usize = 1 << 20;
+/// Longest text taken from a pickle, in bytes; the rest is cut off. Names and metrics are far shorter.
+pub const TEXT_BYTES: usize = 4_096;
+/// Most distinct imports of one pickle that are judged; more than these are dangerous as such.
+pub const IMPORTS: usize = 100_000;
+/// Most sides of a tensor.
+pub const DIMENSIONS: usize = 64;
+/// Most tensors read from one checkpoint to learn whether they are metrics.
+pub const SCALAR_READS: usize = 2_048;
 /// Most pickles nested in each other through `torch.storage._load_from_bytes`.
 pub const PICKLE_NESTING: usize = 4;
 /// Longest zip central directory, in bytes: about 1,500,000 members.

@@ -169,6 +169,11 @@ impl<'a> Cursor<'a> {
         Self { bytes, position }
     }
 
+    /// All of the bytes, whatever the position.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     pub(crate) fn position(&self) -> usize {
         self.position
     }

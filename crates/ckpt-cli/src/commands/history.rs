@@ -52,6 +52,10 @@ pub(crate) struct Merge {
     /// Training resumes from this checkpoint: what was recorded after its epoch or step is left out.
     #[arg(long, value_name = "PATH")]
     cut_at_checkpoint: Option<PathBuf>,
+    /// Take a history that begins late as that of a run that was resumed from the epoch before, and leave out what
+    /// other sources recorded after that epoch.
+    #[arg(long)]
+    lineage: bool,
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
     format: Form,
@@ -96,7 +100,7 @@ impl Merge {
                         .position(|kind| *kind == file.source.kind)
                         .unwrap_or(SourceKind::ALL.len());
                     let priority = u32::try_from(kind * total + order).unwrap_or(u32::MAX);
-                    let resumed_at = history.implied_resume();
+                    let resumed_at = history.implied_resume().filter(|_| self.lineage);
                     sources.push(Source { resumed_at, ..Source::new(label, priority, history) });
                 }
             }

@@ -11,6 +11,7 @@ use super::dtype::Dtype;
 use super::pickle::{Pickle, Value};
 use super::torch::salvage_pickle;
 use crate::finding::{Code, Finding};
+use crate::limits;
 use crate::members::Members;
 
 /// Where one item's bytes are.
@@ -60,6 +61,12 @@ fn unsigned(value: Option<Value>) -> Option<u64> {
     }
 }
 
+/// A field of one of the many records, which have a handful; a larger one would be searched once for every record.
+fn field(pickle: &Pickle, record: Value, name: &str) -> Option<Value> {
+    pickle.fields(record).filter(|fields| fields.len() <= 64)?;
+    pickle.get(record, name)
+}
+
 /// Reads `.metadata` and compares the files with it.
 ///
 /// # Errors
@@ -104,10 +111,10 @@ fn places(pickle: &Pickle) -> Vec<(String, Place)> {
     };
     data.iter()
         .filter_map(|(index, info)| {
-            let name = pickle.text(pickle.get(*index, "fqn")?)?.into_owned();
-            let file = pickle.text(pickle.get(*info, "relative_path")?)?.into_owned();
-            let offset = unsigned(pickle.get(*info, "offset"))?;
-            let length = unsigned(pickle.get(*info, "length"))?;
+            let name = pickle.text(field(pickle, *index, "fqn")?)?.into_owned();
+            let file = pickle.text(field(pickle, *info, "relative_path")?)?.into_owned();
+            let offset = unsigned(field(pickle, *info, "offset"))?;
+            let length = unsigned(field(pickle, *info, "length"))?;
             Some((name, Place { file, offset, length }))
         })
         .collect()
@@ -131,10 +138,15 @@ fn items(pickle: &Pickle, places: &[(String, Place)]) -> Option<BTreeMap<String,
     for (name, value) in pickle.items(state)?.iter() {
         let Some(name) = pickle.key(*name) else { continue };
         let place = by_name.get(&*name).map(|place| (*place).clone());
-        let item = match pickle.get(*value, "size") {
+        let item = match field(pickle, *value, "size") {
             Some(size) => Item::Tensor {
-                dtype: pickle.get(*value, "properties").and_then(|properties| element_type(pickle, properties)),
-                shape: pickle.sequence(size)?.iter().filter_map(|side| unsigned(Some(*side))).collect(),
+                dtype: field(pickle, *value, "properties").and_then(|properties| element_type(pickle, properties)),
+                shape: pickle
+                    .sequence(size)?
+                    .iter()
+                    .take(limits::DIMENSIONS)
+                    .filter_map(|side| unsigned(Some(*side)))
+                    .collect(),
                 place,
             },
             None => Item::Bytes(place),
@@ -150,7 +162,7 @@ fn element_type(pickle: &Pickle, properties: Value) -> Option<Dtype> {
         let (module, name) = pickle.global(value)?;
         (module == "torch").then(|| Dtype::of_torch(&name))
     };
-    if let Some(dtype) = pickle.get(properties, "dtype") {
+    if let Some(dtype) = field(pickle, properties, "dtype") {
         return of(dtype);
     }
     let (_, _, object) = pickle.call(properties)?;

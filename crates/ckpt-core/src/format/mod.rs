@@ -6,6 +6,7 @@ pub mod dcp;
 pub mod deep;
 pub mod dtype;
 mod elements;
+mod imports;
 mod members;
 pub mod pickle;
 pub mod safetensors;

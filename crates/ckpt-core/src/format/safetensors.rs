@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::dtype::Dtype;
 use crate::finding::{Code, Finding};
@@ -50,19 +50,45 @@ pub struct Header {
     pub expected_bytes: u64,
 }
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 struct RawTensor {
     dtype: String,
     shape: Vec<u64>,
     data_offsets: (u64, u64),
 }
 
-#[derive(Deserialize)]
+#[derive(Default)]
 struct RawHeader {
-    #[serde(default, rename = "__metadata__")]
-    metadata: Option<BTreeMap<String, String>>,
-    #[serde(flatten)]
+    metadata: BTreeMap<String, String>,
     tensors: BTreeMap<String, RawTensor>,
+}
+
+/// By hand: `serde(flatten)` would keep the whole document in memory a second time.
+impl<'de> Deserialize<'de> for RawHeader {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = RawHeader;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader, A::Error> {
+                let mut header = RawHeader::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == "__metadata__" {
+                        header.metadata = map.next_value::<Option<_>>()?.unwrap_or_default();
+                    } else {
+                        let tensor = map.next_value()?;
+                        header.tensors.insert(name, tensor);
+                    }
+                }
+                Ok(header)
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
 }
 
 /// Reads the header. Damage is a finding of the header, which then holds what could be read.
@@ -161,5 +187,5 @@ fn check(raw: RawHeader, data_offset: u64, size: u64) -> Header {
         ));
     }
     findings.truncate(16);
-    Header { tensors, metadata: raw.metadata.unwrap_or_default(), data_offset, findings, expected_bytes }
+    Header { tensors, metadata: raw.metadata, data_offset, findings, expected_bytes }
 }

@@ -12,6 +12,8 @@ use crate::{json, limits};
 
 /// Most rows of one history. A record per step of a million steps is half of it.
 const ROWS: usize = 2_000_000;
+/// Most values of one history: 20 of each of a million steps, and 2 GB of memory.
+const VALUES: usize = 24 << 20;
 /// The keys under which JSON documents keep their history.
 const WRAPPERS: [&str; 3] = ["log_history", "history", "records"];
 /// How many places in a broken line are tried as the start of a record.
@@ -35,7 +37,7 @@ type Fields = Map<String, Value>;
 /// # Errors
 /// [`ErrorKind::Incomplete`]: a JSON document is cut off. [`ErrorKind::Corrupt`]: it is broken otherwise.
 /// [`ErrorKind::Unsupported`]: the bytes are no history of these kinds, or a larger one than
-/// [`limits::JSON_BYTES`] or 2,000,000 rows.
+/// [`limits::JSON_BYTES`], 2,000,000 rows or 25,165,824 values.
 pub fn parse(name: &str, bytes: &[u8]) -> Result<History> {
     let rows = if bytes.len() as u64 > limits::JSON_BYTES { Err(Failure::TooLong) } else { read(bytes) };
     match rows {
@@ -51,6 +53,8 @@ pub(super) enum Failure {
     TooLong,
     #[error("more than {ROWS} rows of history in")]
     TooManyRows,
+    #[error("more than {VALUES} values of history in")]
+    TooManyValues,
     #[error("broken JSON ({0}) in")]
     Json(#[from] serde_json::Error),
     #[error("broken table ({0}) in")]
@@ -64,7 +68,7 @@ impl Failure {
         match self {
             Self::Json(error) if error.is_eof() => ErrorKind::Incomplete,
             Self::Json(_) | Self::Table(_) => ErrorKind::Corrupt,
-            Self::TooLong | Self::TooManyRows | Self::Unrecognised => ErrorKind::Unsupported,
+            Self::TooLong | Self::TooManyRows | Self::TooManyValues | Self::Unrecognised => ErrorKind::Unsupported,
         }
     }
 }
@@ -74,12 +78,17 @@ impl Failure {
 pub(super) struct Rows {
     pub(super) records: Vec<Record>,
     pub(super) warnings: Vec<String>,
+    values: usize,
 }
 
 impl Rows {
     pub(super) fn push(&mut self, record: Record) -> std::result::Result<(), Failure> {
         if self.records.len() >= ROWS {
             return Err(Failure::TooManyRows);
+        }
+        self.values = self.values.saturating_add(record.fields.len());
+        if self.values > VALUES {
+            return Err(Failure::TooManyValues);
         }
         self.records.push(record);
         Ok(())

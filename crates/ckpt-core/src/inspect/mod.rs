@@ -168,7 +168,11 @@ impl Inspection {
 
 /// Adds every import of a pickle, and of the pickles inside it.
 fn add_imports(safety: &mut Safety, pickle: &Pickle, depth: usize) {
-    for (module, name) in pickle.imports() {
+    for (index, (module, name)) in pickle.imports().enumerate() {
+        if index >= limits::IMPORTS || module.len().max(name.len()) >= limits::TEXT_BYTES {
+            safety.add_as("<more or longer names than any checkpoint imports>".to_owned(), Risk::Dangerous);
+            break;
+        }
         // What PyTorch puts into plain pickles: a nested stream, whose own imports are judged instead.
         if (&*module, &*name) == legacy::LOADER {
             safety.add_as(format!("{module}.{name}"), Risk::Safe);

@@ -12,13 +12,18 @@ fn quoted(key: &str, name: &str) -> Option<String> {
     rest.split_once('\'').map(|(value, _)| value.to_owned())
 }
 
+/// Most callbacks looked at.
+const CALLBACKS: usize = 64;
+
 /// Reads the scores of every `ModelCheckpoint`.
 pub(super) fn callbacks(reader: &Reader<'_>, facts: &mut Facts) -> io::Result<()> {
     let pickle = reader.pickle;
     let Some(callbacks) = pickle.get(pickle.root(), "callbacks") else { return Ok(()) };
     let Some(items) = pickle.items(callbacks) else { return Ok(()) };
-    for (key, state) in items.iter() {
-        let Some(key) = pickle.text(*key).filter(|key| key.starts_with("ModelCheckpoint")) else { continue };
+    let callbacks = items
+        .iter()
+        .filter_map(|(key, state)| Some((pickle.text(*key).filter(|key| key.starts_with("ModelCheckpoint"))?, state)));
+    for (key, state) in callbacks.take(CALLBACKS) {
         let direction = match quoted(&key, "mode").as_deref() {
             Some("max") => Some(Direction::Max),
             Some("min") => Some(Direction::Min),

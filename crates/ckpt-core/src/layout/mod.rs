@@ -211,7 +211,8 @@ impl Facts {
 pub(crate) fn wrapper_prefixes<'a>(names: &(impl Iterator<Item = &'a str> + Clone)) -> Vec<String> {
     let mut found = String::new();
     let mut prefixes = Vec::new();
-    'search: loop {
+    // More than a handful of wrappers around each other is a file made to be slow.
+    'search: while prefixes.len() < 8 {
         for wrapper in ["module.", "_orig_mod.", "_fsdp_wrapped_module."] {
             let candidate = format!("{found}{wrapper}");
             if names.clone().next().is_some() && names.clone().all(|name| name.starts_with(&candidate)) {
@@ -220,8 +221,9 @@ pub(crate) fn wrapper_prefixes<'a>(names: &(impl Iterator<Item = &'a str> + Clon
                 continue 'search;
             }
         }
-        return prefixes;
+        break;
     }
+    prefixes
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! Reading numbers of a state, wherever their bytes are.
 
+use std::cell::Cell;
 use std::io;
 
 use super::Facts;
 use crate::format::pickle::{Pickle, Value};
 use crate::format::torch::scalar::{Scalar, scalar};
 use crate::format::torch::storages::{Element, Storages};
+use crate::format::torch::tensor::TensorRef;
 use crate::limits;
 use crate::metric::{Direction, is_metric_name};
 
@@ -13,14 +15,22 @@ use crate::metric::{Direction, is_metric_name};
 pub(super) struct Reader<'a> {
     pub(super) pickle: &'a Pickle,
     pub(super) storages: &'a Storages<'a>,
+    /// Tensors read so far.
+    pub(super) reads: Cell<usize>,
 }
 
 impl Reader<'_> {
+    fn element(&self, tensor: &TensorRef) -> io::Result<Element> {
+        self.reads.set(self.reads.get().saturating_add(1));
+        self.storages.element(tensor)
+    }
+
     /// The number that a value is; a damaged one is noted under `name` and not returned.
     pub(super) fn number(&self, facts: &mut Facts, name: &str, value: Value) -> io::Result<Option<f64>> {
         match scalar(self.pickle, value) {
             Some(Scalar::Number(number)) => Ok(Some(number)),
-            Some(Scalar::Tensor(tensor)) => match self.storages.element(&tensor)? {
+            Some(Scalar::Tensor(_)) if self.reads.get() >= limits::SCALAR_READS => Ok(None),
+            Some(Scalar::Tensor(tensor)) => match self.element(&tensor)? {
                 Element::Number(number) => Ok(Some(number)),
                 Element::CrcMismatch => {
                     facts.damaged_metrics.push(name.to_owned());

@@ -1,6 +1,7 @@
 //! Reading the facts of a state out of its pickle.
 
-use std::collections::HashSet;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use super::keys::{self, Role};
@@ -13,13 +14,16 @@ use crate::ids::{Epoch, Step};
 use crate::limits;
 use crate::metric::is_metric_name;
 
+/// Most mappings of metrics that are looked into.
+const MAPPINGS: usize = 64;
+
 /// Reads what the state says.
 ///
 /// # Errors
 /// The storage of a metric cannot be read.
 pub fn read(opened: &Opened<'_>) -> io::Result<Facts> {
     let Some(pickle) = &opened.pickle else { return Ok(Facts::default()) };
-    let reader = Reader { pickle, storages: &opened.storages };
+    let reader = Reader { pickle, storages: &opened.storages, reads: Cell::new(0) };
     let tensors = tensor::collect(pickle);
     let tensors_outside = tensors.tensors.iter().filter(|(_, tensor)| !tensor.is_inside()).count() as u64;
     let mut facts = Facts { tensors: summary(pickle, &tensors), tensors_outside, ..Facts::default() };
@@ -30,11 +34,7 @@ pub fn read(opened: &Opened<'_>) -> io::Result<Facts> {
         facts.parts.model = !ids.is_empty();
         return Ok(facts);
     };
-    let keys: Vec<(String, Value)> = items
-        .iter()
-        .take(limits::KEYS)
-        .filter_map(|(key, value)| Some((pickle.key(*key)?.chars().take(limits::NAME_BYTES).collect(), *value)))
-        .collect();
+    let keys = top(pickle, &items);
     facts.keys = keys.iter().map(|(key, _)| key.clone()).collect();
     facts.layout = layout(pickle, &keys);
     if facts.layout == Layout::StateDict {
@@ -42,7 +42,7 @@ pub fn read(opened: &Opened<'_>) -> io::Result<Facts> {
         facts.prefixes = wrapper_prefixes(&keys.iter().map(|(key, _)| key.as_str()));
         return Ok(facts);
     }
-    let walker = Walker { pickle, tensors: &ids };
+    let walker = Walker { pickle, tensors: &ids, visited: Cell::new(0), without: RefCell::default() };
     parts(&walker, &keys, &mut facts);
     position(&reader, &keys, &mut facts)?;
     metrics(&reader, &keys, &mut facts)?;
@@ -56,6 +56,24 @@ pub fn read(opened: &Opened<'_>) -> io::Result<Facts> {
         _ => {}
     }
     Ok(facts)
+}
+
+/// The top-level keys. Of one that stands there twice the last value counts, as in Python.
+fn top(pickle: &Pickle, items: &[(Value, Value)]) -> Vec<(String, Value)> {
+    let mut keys: Vec<(String, Value)> = Vec::new();
+    let mut places = HashMap::new();
+    for (key, value) in items.iter().take(limits::KEYS) {
+        let Some(key) = pickle.key(*key) else { continue };
+        let key: String = key.chars().take(limits::NAME_BYTES).collect();
+        match places.get(&key).and_then(|place: &usize| keys.get_mut(*place)) {
+            Some(known) => known.1 = *value,
+            None => {
+                places.insert(key.clone(), keys.len());
+                keys.push((key, *value));
+            }
+        }
+    }
+    keys
 }
 
 /// A root that is no mapping.
@@ -114,20 +132,26 @@ fn summary(pickle: &Pickle, tensors: &Tensors) -> TensorSummary {
 struct Walker<'a> {
     pickle: &'a Pickle,
     tensors: &'a HashSet<NodeId>,
+    /// Values looked at for all keys together: keys may share what is below them.
+    visited: Cell<usize>,
+    /// Objects below which there is no tensor.
+    without: RefCell<HashSet<NodeId>>,
 }
 
 impl Walker<'_> {
     fn holds_tensor(&self, value: Value) -> bool {
         let mut seen = HashSet::new();
         let mut pending = vec![value];
-        let mut visited = 0_usize;
         while let Some(value) = pending.pop() {
             let Value::Node(id) = value else { continue };
-            visited += 1;
             if self.tensors.contains(&id) {
                 return true;
             }
-            if visited > limits::WALK_VALUES || !seen.insert(id) {
+            self.visited.set(self.visited.get().saturating_add(1));
+            if self.visited.get() > limits::WALK_VALUES {
+                return false;
+            }
+            if self.without.borrow().contains(&id) || !seen.insert(id) {
                 continue;
             }
             match self.pickle.node(value) {
@@ -141,7 +165,22 @@ impl Walker<'_> {
                 _ => {}
             }
         }
+        self.without.borrow_mut().extend(seen);
         false
+    }
+
+    /// Whether a value is an optimizer's state.
+    fn is_optimizer(&self, value: Value) -> bool {
+        // It has two keys, in other libraries a handful.
+        let is_small = self.pickle.fields(value).is_some_and(|fields| fields.len() <= 64);
+        is_small && self.pickle.get(value, "param_groups").is_some() && self.pickle.get(value, "state").is_some()
+    }
+
+    /// The prefixes of the names in a mapping.
+    fn prefixes(&self, value: Value) -> Vec<String> {
+        let names = self.pickle.fields(value).unwrap_or_default();
+        let names: Vec<_> = names.iter().take(limits::KEYS).filter_map(|(name, _)| self.pickle.text(*name)).collect();
+        wrapper_prefixes(&names.iter().map(|name| &**name))
     }
 
     /// Whether a value holds anything at all: `None`, and empty containers, do not.
@@ -162,9 +201,8 @@ fn parts(walker: &Walker<'_>, keys: &[(String, Value)], facts: &mut Facts) {
         if !walker.is_filled(*value) {
             continue;
         }
-        let is_optimizer = pickle.get(*value, "param_groups").is_some() && pickle.get(*value, "state").is_some();
         match keys::role(key) {
-            _ if is_optimizer => parts.optimizer = true,
+            _ if walker.is_optimizer(*value) => parts.optimizer = true,
             Role::Optimizer => parts.optimizer = true,
             Role::Scheduler => parts.scheduler = true,
             Role::Scaler => parts.scaler = true,
@@ -173,15 +211,11 @@ fn parts(walker: &Walker<'_>, keys: &[(String, Value)], facts: &mut Facts) {
             Role::History => parts.history = true,
             Role::Epoch | Role::Step => {}
             Role::Metrics | Role::Progress | Role::Other => {
-                let names = pickle.fields(*value);
-                if names.is_some() && walker.holds_tensor(*value) {
-                    parts.model = true;
-                    if facts.prefixes.is_empty()
-                        && let Some(names) = names
-                    {
-                        let names: Vec<_> = names.iter().filter_map(|(name, _)| pickle.text(*name)).collect();
-                        facts.prefixes = wrapper_prefixes(&names.iter().map(|name| &**name));
+                if pickle.fields(*value).is_some() && walker.holds_tensor(*value) {
+                    if !parts.model {
+                        facts.prefixes = walker.prefixes(*value);
                     }
+                    parts.model = true;
                 }
             }
         }
@@ -205,7 +239,7 @@ fn position(reader: &Reader<'_>, keys: &[(String, Value)], facts: &mut Facts) ->
             _ if is_scheduler => {}
             role @ (Role::Epoch | Role::Step) => found.push((false, keys::precedence(key), role, key.clone(), *value)),
             Role::Progress => {
-                let Some(fields) = pickle.fields(*value) else { continue };
+                let Some(fields) = pickle.fields(*value).filter(|_| found.len() < limits::METRICS) else { continue };
                 for (inner, value) in fields.iter().take(256) {
                     let Some(inner) = pickle.text(*inner) else { continue };
                     if let role @ (Role::Epoch | Role::Step) = keys::role(&inner) {
@@ -248,10 +282,10 @@ fn metrics(reader: &Reader<'_>, keys: &[(String, Value)], facts: &mut Facts) -> 
             reader.metric(facts, key, key, *value)?;
         }
     }
-    for (key, value) in keys {
-        if keys::role(key) == Role::Metrics && pickle.fields(*value).is_some() {
-            reader.metrics_below(facts, key, *value)?;
-        }
+    let mappings =
+        keys.iter().filter(|(key, value)| keys::role(key) == Role::Metrics && pickle.fields(*value).is_some());
+    for (key, value) in mappings.take(MAPPINGS) {
+        reader.metrics_below(facts, key, *value)?;
     }
     // timm writes the value under `metric` and its name among the arguments.
     if facts.layout == Layout::Timm

@@ -7,6 +7,9 @@ use super::scalars::Reader;
 use crate::format::pickle::Value;
 use crate::ids::Epoch;
 
+/// Most metrics compared; Ultralytics writes a dozen.
+const METRICS: usize = 64;
+
 /// Recovers the epoch of a finished file: the row of `train_results` that holds the file's own `train_metrics`, since
 /// `best.pt` carries the rows of later epochs too.
 pub(super) fn finished_epoch(reader: &Reader<'_>, facts: &mut Facts) -> io::Result<()> {
@@ -17,7 +20,7 @@ pub(super) fn finished_epoch(reader: &Reader<'_>, facts: &mut Facts) -> io::Resu
     let mut matching: Vec<bool> = vec![true; epochs.len()];
     let mut compared = 0;
     let metrics = pickle.get(root, "train_metrics").and_then(|metrics| pickle.items(metrics)).unwrap_or_default();
-    for (name, value) in metrics.iter() {
+    for (name, value) in metrics.iter().take(METRICS) {
         let Some(name) = pickle.text(*name) else { continue };
         let Some(column) = pickle.get(results, &name).and_then(|column| pickle.sequence(column)) else { continue };
         let Some(wanted) = reader.number(facts, &name, *value)? else { continue };

@@ -8,6 +8,8 @@
 //! Values live in an arena, so shared and cyclic objects keep their identity and no input can make this
 //! reader copy or recurse.
 
+mod machine;
+mod text;
 mod value;
 mod vm;
 

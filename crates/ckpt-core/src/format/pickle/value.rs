@@ -1,7 +1,9 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+
+use crate::limits;
 
 /// A range of the pickle's own bytes, or of the text decoded from them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -136,12 +138,38 @@ impl Pickle {
         buffer.get(start..start.saturating_add(span.length as usize)).unwrap_or_default()
     }
 
-    /// The text of a string value; lone surrogates are replaced.
+    /// The text of a string value, as far as [`limits::TEXT_BYTES`] go; lone surrogates are replaced.
+    ///
+    /// The bound keeps a file cheap in which one long text is referred to a million times.
     #[must_use]
     pub fn text(&self, value: Value) -> Option<Cow<'_, str>> {
         match value {
-            Value::Text(span) => Some(String::from_utf8_lossy(self.span(span))),
+            Value::Text(span) => Some(self.short(span)),
             _ => None,
+        }
+    }
+
+    fn short(&self, span: Span) -> Cow<'_, str> {
+        let bytes = self.span(span);
+        String::from_utf8_lossy(bytes.get(..limits::TEXT_BYTES).unwrap_or(bytes))
+    }
+
+    /// Bytes of at most `most`; see [`Self::bytes`].
+    #[must_use]
+    pub fn bytes_up_to(&self, value: Value, most: u32) -> Option<Cow<'_, [u8]>> {
+        // Text of Latin-1 takes up to two bytes for each of its own.
+        let span = self.bytes_span(value)?;
+        if span.length > most.saturating_mul(2) { None } else { self.bytes(value) }
+    }
+
+    /// The span that holds a bytes value, or the text that stands for it: the same for values that are the same object.
+    pub(crate) fn bytes_span(&self, value: Value) -> Option<Span> {
+        match value {
+            Value::Bytes(span) => Some(span),
+            _ => match *self.arguments(self.call(value)?.2).first()? {
+                Value::Bytes(span) | Value::Text(span) => Some(span),
+                _ => None,
+            },
         }
     }
 
@@ -155,8 +183,9 @@ impl Pickle {
                 let arguments = self.arguments(object);
                 match (&*module, &*name) {
                     ("_codecs", "encode") => {
-                        let text = self.text(*arguments.first()?)?;
-                        text.chars()
+                        let Value::Text(span) = *arguments.first()? else { return None };
+                        String::from_utf8_lossy(self.span(span))
+                            .chars()
                             .map(|char| u8::try_from(u32::from(char)).ok())
                             .collect::<Option<Vec<_>>>()
                             .map(Cow::Owned)
@@ -176,9 +205,7 @@ impl Pickle {
     #[must_use]
     pub fn global(&self, value: Value) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
         match self.node(value)? {
-            Node::Global { module, name } => {
-                Some((String::from_utf8_lossy(self.span(*module)), String::from_utf8_lossy(self.span(*name))))
-            }
+            Node::Global { module, name } => Some((self.short(*module), self.short(*name))),
             _ => None,
         }
     }
@@ -242,27 +269,8 @@ impl Pickle {
                     return Some(Cow::Borrowed(&object.items));
                 }
                 let (_, name, _) = self.call(value)?;
-                if !matches!(&*name, "OrderedDict" | "defaultdict" | "Counter" | "dict") {
-                    return None;
-                }
-                Some(Cow::Owned(self.items_of_arguments(object).unwrap_or_default()))
+                matches!(&*name, "OrderedDict" | "defaultdict" | "Counter" | "dict").then_some(Cow::Borrowed(&[]))
             }
-            _ => None,
-        }
-    }
-
-    /// `OrderedDict([[key, value], …])`, as Python 2 wrote it, and `Counter({…})`.
-    fn items_of_arguments(&self, object: &Object) -> Option<Vec<(Value, Value)>> {
-        let first = *self.arguments(object).first()?;
-        match self.node(first)? {
-            Node::Dict(items) => Some(items.clone()),
-            Node::List(pairs) => pairs
-                .iter()
-                .map(|pair| match self.elements(*pair)? {
-                    [key, value] => Some((*key, *value)),
-                    _ => None,
-                })
-                .collect(),
             _ => None,
         }
     }
@@ -288,13 +296,11 @@ impl Pickle {
         self.items(value).or_else(|| self.attributes(value).map(Cow::Borrowed))
     }
 
-    /// The value under a string key.
+    /// The value under a string key; of several, the last, as in Python.
     #[must_use]
     pub fn get(&self, value: Value, key: &str) -> Option<Value> {
-        self.fields(value)?
-            .iter()
-            .find(|(name, _)| self.text(*name).is_some_and(|name| name == key))
-            .map(|(_, value)| *value)
+        let is_key = |name: Value| matches!(name, Value::Text(span) if self.span(span) == key.as_bytes());
+        self.fields(value)?.iter().rev().find(|(name, _)| is_key(*name)).map(|(_, value)| *value)
     }
 
     /// A key as text: strings as they are, integers in decimal.
@@ -307,9 +313,16 @@ impl Pickle {
         }
     }
 
-    /// Every global of the pickle as (module, name), in the order of the file, as often as it stands there.
+    /// Every global of the pickle as (module, name), in the order of the file, often more than once. Names are cut at
+    /// [`limits::TEXT_BYTES`].
     pub fn imports(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-        self.nodes().filter_map(|(id, _)| self.global(Value::Node(id)))
+        let mut seen = HashSet::new();
+        self.nodes.iter().filter_map(move |node| match node {
+            Node::Global { module, name } => {
+                seen.insert((*module, *name)).then(|| (self.short(*module), self.short(*name)))
+            }
+            _ => None,
+        })
     }
 
     /// Every global of the pickle, once each, as (module, name).

@@ -1,10 +1,10 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use super::value::{Node, NodeId, Object, Pickle, Span, Value};
-use crate::limits;
+use super::machine::{Machine, Step, need, size};
+use super::text::{decimal, unescape_string, unescape_unicode};
+use super::value::{Node, Pickle, Span, Value};
 use crate::read::Cursor;
 
 /// Why a pickle could not be read.
@@ -57,18 +57,7 @@ impl std::error::Error for PickleError {}
 /// # Errors
 /// [`PickleProblem::Truncated`] when `source` ends first; anything else means that no longer input would help.
 pub fn read(source: Vec<u8>) -> Result<Pickle, PickleError> {
-    let mut machine = Machine {
-        decoded: Vec::new(),
-        base: source.len(),
-        nodes: Vec::new(),
-        stack: Vec::new(),
-        marks: Vec::new(),
-        memo: Vec::new(),
-        sparse_memo: BTreeMap::new(),
-        values: 0,
-        protocol: 0,
-        computed_global: false,
-    };
+    let mut machine = Machine::new(source.len());
     let mut cursor = Cursor::new(&source);
     let root = loop {
         let offset = cursor.position();
@@ -76,9 +65,7 @@ pub fn read(source: Vec<u8>) -> Result<Pickle, PickleError> {
         let opcode = cursor.u8().ok_or_else(|| fail(PickleProblem::Truncated))?;
         match machine.step(opcode, &mut cursor).map_err(fail)? {
             Some(root) => break root,
-            None if machine.values > limits::PICKLE_VALUES || machine.nodes.len() > limits::PICKLE_NODES => {
-                return Err(fail(PickleProblem::TooLarge));
-            }
+            None if machine.is_too_large() => return Err(fail(PickleProblem::TooLarge)),
             None => {}
         }
     };
@@ -87,137 +74,7 @@ pub fn read(source: Vec<u8>) -> Result<Pickle, PickleError> {
     Ok(Pickle { source, decoded, nodes, root, length, protocol, computed_global })
 }
 
-struct Machine {
-    decoded: Vec<u8>,
-    base: usize,
-    nodes: Vec<Node>,
-    stack: Vec<Value>,
-    marks: Vec<usize>,
-    memo: Vec<Value>,
-    sparse_memo: BTreeMap<u32, Value>,
-    values: usize,
-    protocol: u8,
-    computed_global: bool,
-}
-
-type Step<T> = Result<T, PickleProblem>;
-
-/// `None` from the cursor means that the bytes ended.
-fn need<T>(value: Option<T>) -> Step<T> {
-    value.ok_or(PickleProblem::Truncated)
-}
-
-fn size(value: impl TryInto<usize>) -> Step<usize> {
-    value.try_into().map_err(|_| PickleProblem::TooLarge)
-}
-
 impl Machine {
-    fn push(&mut self, value: Value) {
-        self.stack.push(value);
-    }
-
-    fn pop(&mut self) -> Step<Value> {
-        if self.marks.last().is_some_and(|&mark| mark >= self.stack.len()) {
-            return Err(PickleProblem::BadStack);
-        }
-        self.stack.pop().ok_or(PickleProblem::BadStack)
-    }
-
-    fn top(&self) -> Step<Value> {
-        self.stack.last().copied().ok_or(PickleProblem::BadStack)
-    }
-
-    fn pop_mark(&mut self) -> Step<Vec<Value>> {
-        let mark = self.marks.pop().ok_or(PickleProblem::BadStack)?;
-        if mark > self.stack.len() {
-            return Err(PickleProblem::BadStack);
-        }
-        let values = self.stack.split_off(mark);
-        self.values = self.values.saturating_add(values.len());
-        Ok(values)
-    }
-
-    fn pop_pairs(&mut self) -> Step<Vec<(Value, Value)>> {
-        let values = self.pop_mark()?;
-        let (pairs, rest) = values.as_chunks::<2>();
-        if !rest.is_empty() {
-            return Err(PickleProblem::BadStack);
-        }
-        Ok(pairs.iter().map(|[key, value]| (*key, *value)).collect())
-    }
-
-    fn add(&mut self, node: Node) -> Step<Value> {
-        let id = u32::try_from(self.nodes.len()).map_err(|_| PickleProblem::TooLarge)?;
-        self.nodes.push(node);
-        Ok(Value::Node(NodeId(id)))
-    }
-
-    fn push_node(&mut self, node: Node) -> Step<()> {
-        let value = self.add(node)?;
-        self.push(value);
-        Ok(())
-    }
-
-    fn node_mut(&mut self, value: Value) -> Step<&mut Node> {
-        match value {
-            Value::Node(NodeId(index)) => self.nodes.get_mut(index as usize).ok_or(PickleProblem::BadStack),
-            _ => Err(PickleProblem::BadStack),
-        }
-    }
-
-    fn span(start: usize, length: usize) -> Step<Span> {
-        let narrow = |value: usize| u32::try_from(value).map_err(|_| PickleProblem::TooLarge);
-        Ok(Span { start: narrow(start)?, length: narrow(length)? })
-    }
-
-    /// A span over the next `length` bytes of the input, which are skipped.
-    fn take(cursor: &mut Cursor<'_>, length: usize) -> Step<Span> {
-        let start = cursor.position();
-        need(cursor.take(length))?;
-        Self::span(start, length)
-    }
-
-    fn line(cursor: &mut Cursor<'_>) -> Step<Span> {
-        let start = cursor.position();
-        let line = need(cursor.line())?;
-        Self::span(start, line.len())
-    }
-
-    fn decode(&mut self, bytes: &[u8]) -> Step<Span> {
-        let start = self.base.saturating_add(self.decoded.len());
-        self.decoded.extend_from_slice(bytes);
-        Self::span(start, bytes.len())
-    }
-
-    fn remember(&mut self, index: u32) -> Step<()> {
-        let value = self.top()?;
-        if let Some(slot) = self.memo.get_mut(index as usize) {
-            *slot = value;
-        } else if index as usize == self.memo.len() {
-            self.memo.push(value);
-        } else {
-            self.sparse_memo.insert(index, value);
-        }
-        Ok(())
-    }
-
-    fn recall(&mut self, index: u32) -> Step<()> {
-        let value = self.memo.get(index as usize).or_else(|| self.sparse_memo.get(&index)).copied();
-        self.push(value.ok_or(PickleProblem::BadMemo)?);
-        Ok(())
-    }
-
-    fn object(&mut self, callable: Value, arguments: Value) -> Step<()> {
-        self.values = self.values.saturating_add(4);
-        self.push_node(Node::Object(Box::new(Object {
-            callable,
-            arguments,
-            state: Value::None,
-            items: Vec::new(),
-            elements: Vec::new(),
-        })))
-    }
-
     /// One opcode; the root when it was `STOP`.
     fn step(&mut self, opcode: u8, cursor: &mut Cursor<'_>) -> Step<Option<Value>> {
         match opcode {
@@ -462,7 +319,7 @@ impl Machine {
                 let class = self.add(Node::Global { module, name })?;
                 let arguments = self.pop_mark()?;
                 let arguments = self.add(Node::Tuple(arguments))?;
-                self.object(class, arguments)
+                self.object(class, arguments, cursor.bytes())
             }
             b'o' => {
                 let mut values = self.pop_mark()?;
@@ -471,15 +328,15 @@ impl Machine {
                 }
                 let class = values.remove(0);
                 let arguments = self.add(Node::Tuple(values))?;
-                self.object(class, arguments)
+                self.object(class, arguments, cursor.bytes())
             }
             b'R' | 0x81 => {
                 let (arguments, callable) = (self.pop()?, self.pop()?);
-                self.object(callable, arguments)
+                self.object(callable, arguments, cursor.bytes())
             }
             0x92 => {
                 let (keywords, arguments, class) = (self.pop()?, self.pop()?, self.pop()?);
-                self.object(class, arguments)?;
+                self.object(class, arguments, cursor.bytes())?;
                 match self.node_mut(keywords) {
                     Ok(Node::Dict(items)) if items.is_empty() => Ok(()),
                     _ => self.build(keywords),
@@ -511,180 +368,5 @@ impl Machine {
     }
 }
 
-fn decimal<T: std::str::FromStr>(line: &[u8]) -> Option<T> {
-    std::str::from_utf8(line).ok()?.trim().parse().ok()
-}
-
-/// Python's `raw-unicode-escape`: `\uXXXX` and `\UXXXXXXXX`, the other bytes Latin-1.
-fn unescape_unicode(line: &[u8]) -> String {
-    let mut text = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some((&byte, after)) = rest.split_first() {
-        let width = match (byte, after.first()) {
-            (b'\\', Some(b'u')) => 4,
-            (b'\\', Some(b'U')) => 8,
-            _ => 0,
-        };
-        let escaped = (width > 0).then(|| hexadecimal(after.get(1..)?, width)).flatten();
-        if let Some(char) = escaped {
-            text.push(char::from_u32(char).unwrap_or(char::REPLACEMENT_CHARACTER));
-            rest = after.get(width.saturating_add(1)..).unwrap_or_default();
-        } else {
-            text.push(char::from(byte));
-            rest = after;
-        }
-    }
-    text
-}
-
-fn hexadecimal(bytes: &[u8], width: usize) -> Option<u32> {
-    u32::from_str_radix(std::str::from_utf8(bytes.get(..width)?).ok()?, 16).ok()
-}
-
-/// A quoted Python 2 string literal.
-fn unescape_string(line: &[u8]) -> Option<Vec<u8>> {
-    let quote = *line.first()?;
-    let inner = line.strip_prefix(&[quote])?.strip_suffix(&[quote])?;
-    if quote != b'\'' && quote != b'"' {
-        return None;
-    }
-    let mut text = Vec::with_capacity(inner.len());
-    let mut rest = inner;
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'\\' {
-            text.push(byte);
-            continue;
-        }
-        let (&escape, after) = rest.split_first()?;
-        rest = after;
-        match escape {
-            b'n' => text.push(b'\n'),
-            b't' => text.push(b'\t'),
-            b'r' => text.push(b'\r'),
-            b'x' => {
-                text.push(u8::try_from(hexadecimal(rest, 2)?).ok()?);
-                rest = rest.get(2..)?;
-            }
-            b'\\' | b'\'' | b'"' => text.push(escape),
-            other => text.extend([b'\\', other]),
-        }
-    }
-    Some(text)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn problem(bytes: &[u8]) -> PickleProblem {
-        read(bytes.to_vec()).unwrap_err().problem
-    }
-
-    #[test]
-    fn a_call_is_recorded_and_not_made() {
-        let pickle = read(b"cos\nsystem\n(S'touch /tmp/never'\ntR.".to_vec()).unwrap();
-        let (module, name, object) = pickle.call(pickle.root()).unwrap();
-        assert_eq!((&*module, &*name), ("os", "system"));
-        let command = pickle.sequence(object.arguments).unwrap()[0];
-        assert_eq!(pickle.text(command).unwrap(), "touch /tmp/never");
-    }
-
-    #[test]
-    fn items_keep_the_order_of_the_file() {
-        let pickle = read(b"\x80\x02}q\x00(X\x01\x00\x00\x00bK\x01X\x01\x00\x00\x00aK\x02u.".to_vec()).unwrap();
-        let items = pickle.items(pickle.root()).unwrap();
-        let keys: Vec<_> = items.iter().map(|(key, _)| pickle.text(*key).unwrap().into_owned()).collect();
-        assert_eq!(keys, ["b", "a"]);
-        assert_eq!(pickle.get(pickle.root(), "a"), Some(Value::Int(2)));
-    }
-
-    #[test]
-    fn long_integers_keep_their_sign() {
-        let value = |bytes: &[u8]| read(bytes.to_vec()).unwrap().root();
-        assert_eq!(value(b"\x80\x02\x8a\x00."), Value::Int(0));
-        assert_eq!(value(b"\x80\x02\x8a\x01\xff."), Value::Int(-1));
-        assert_eq!(value(b"\x80\x02\x8a\x02\xff\x00."), Value::Int(255));
-        assert_eq!(value(b"L-12L\n."), Value::Int(-12));
-    }
-
-    #[test]
-    fn integers_beyond_64_bits_become_the_nearest_float() {
-        let value = |bytes: &[u8]| {
-            let pickle = read(bytes.to_vec()).unwrap();
-            match pickle.node(pickle.root()) {
-                Some(Node::BigInt(number)) => *number,
-                other => panic!("{other:?}"),
-            }
-        };
-        assert_eq!(value(b"\x80\x02\x8a\x09\0\0\0\0\0\0\0\0\xc0."), -(2.0_f64.powi(70)));
-        assert_eq!(value(b"L1180591620717411303424L\n."), 2.0_f64.powi(70));
-        assert_eq!(value(&[b"\x80\x02\x8a\x14".as_slice(), &[0; 19], b"\x01."].concat()), 2.0_f64.powi(152));
-    }
-
-    #[test]
-    fn a_list_inside_itself_is_read() {
-        let pickle = read(b"\x80\x02]q\x00h\x00a.".to_vec()).unwrap();
-        assert_eq!(pickle.sequence(pickle.root()).unwrap(), &[pickle.root()]);
-    }
-
-    #[test]
-    fn doubling_by_reference_costs_nothing() {
-        // [] then 60 × (DUP, APPEND): would be 2^60 elements if references were copies.
-        let mut bytes = b"\x80\x02]q\x00".to_vec();
-        for _ in 0..60 {
-            bytes.extend(b"]h\x00ah\x00aq\x00");
-        }
-        bytes.push(b'.');
-        assert!(read(bytes).is_ok());
-    }
-
-    #[test]
-    fn malformed_input_is_named() {
-        assert_eq!(problem(b""), PickleProblem::Truncated);
-        assert_eq!(problem(b"\x80\x02}q"), PickleProblem::Truncated);
-        assert_eq!(problem(b"\x80\x02X\xff\xff\xff\x7fab"), PickleProblem::Truncated);
-        assert_eq!(problem(b"\xff"), PickleProblem::UnknownOpcode(0xff));
-        assert_eq!(problem(b"R."), PickleProblem::BadStack);
-        assert_eq!(problem(b"(R."), PickleProblem::BadStack);
-        assert_eq!(problem(b"h\x05."), PickleProblem::BadMemo);
-        assert_eq!(problem(b"\x82\x01."), PickleProblem::Refused(0x82));
-    }
-
-    #[test]
-    fn a_computed_import_is_noticed() {
-        // STACK_GLOBAL over two Nones.
-        assert!(read(b"\x80\x04NN\x93.".to_vec()).unwrap().has_computed_global());
-    }
-
-    #[test]
-    fn text_of_old_protocols_is_unescaped() {
-        let text = |bytes: &[u8]| {
-            let pickle = read(bytes.to_vec()).unwrap();
-            pickle.text(pickle.root()).unwrap().into_owned()
-        };
-        assert_eq!(text(b"Vcaf\\u00e9\n."), "café");
-        assert_eq!(text(b"S'a\\x41\\n'\n."), "aA\n");
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_end_in_a_value_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
-            let _either = read(bytes);
-        }
-
-        #[test]
-        fn any_opcodes_end_in_a_value_or_an_error(
-            ops in proptest::collection::vec(proptest::sample::select(
-                b"().0123]}lte adsuNRbqhKMJ\x85\x86\x87\x88\x89\x8f\x90\x91\x93\x94\x81\x92Q".to_vec()), 0..256)
-        ) {
-            if let Ok(pickle) = read(ops) {
-                for (_, node) in pickle.nodes() {
-                    std::hint::black_box(node);
-                }
-                std::hint::black_box((pickle.fields(pickle.root()), pickle.sequence(pickle.root())));
-            }
-        }
-    }
-}
+mod tests;

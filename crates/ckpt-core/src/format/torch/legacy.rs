@@ -150,6 +150,7 @@ pub fn nested(pickle: &Pickle) -> Nested {
     if loaders.is_empty() {
         return found;
     }
+    let mut read = HashSet::new();
     let is_handed_on = |value: &Value| matches!(value, Value::Node(id) if loaders.contains(id));
     for (_, node) in pickle.nodes() {
         found.has_unread |= match node {
@@ -157,8 +158,11 @@ pub fn nested(pickle: &Pickle) -> Nested {
             Node::Dict(items) => items.iter().any(|(key, value)| is_handed_on(key) || is_handed_on(value)),
             Node::Object(object) => {
                 let is_call = is_handed_on(&object.callable);
-                if is_call && !read_nested(pickle, object, &mut found.pickles) {
-                    found.has_unread = true;
+                if is_call {
+                    let argument = pickle.arguments(object).first().and_then(|bytes| pickle.bytes_span(*bytes));
+                    // The same bytes are read once, however often they are loaded.
+                    let is_new = argument.is_none_or(|span| read.insert(span));
+                    found.has_unread |= is_new && !read_nested(pickle, object, &mut found.pickles);
                 }
                 let values = object.items.iter().flat_map(|(key, value)| [key, value]).chain(&object.elements);
                 [&object.arguments, &object.state].into_iter().chain(values).any(is_handed_on)

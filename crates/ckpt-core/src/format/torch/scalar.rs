@@ -4,6 +4,10 @@
 use super::tensor::{self, TensorRef};
 use crate::format::dtype::Dtype;
 use crate::format::pickle::{Node, Pickle, Value};
+use crate::limits;
+
+/// Longest number that numpy writes: 128 bits, as bytes of at most four characters each.
+const ELEMENT_BYTES: u32 = 64;
 
 /// A number, or the tensor that holds it.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,18 +44,18 @@ fn object(pickle: &Pickle, value: Value) -> Option<Scalar> {
     let number = match (&*module, &*name) {
         ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar") => {
             let [dtype, bytes, ..] = arguments else { return None };
-            numpy_element(pickle, *dtype, &pickle.bytes(*bytes)?)
+            numpy_element(pickle, *dtype, &pickle.bytes_up_to(*bytes, ELEMENT_BYTES)?)
         }
         ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => {
             // BUILD (version, shape, dtype, is_fortran, bytes)
             let [_, shape, dtype, _, bytes] = pickle.sequence(object.state)? else { return None };
             one_element(pickle, *shape)?;
-            numpy_element(pickle, *dtype, &pickle.bytes(*bytes)?)
+            numpy_element(pickle, *dtype, &pickle.bytes_up_to(*bytes, ELEMENT_BYTES)?)
         }
         ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer") => {
             let [bytes, dtype, shape, ..] = arguments else { return None };
             one_element(pickle, *shape)?;
-            numpy_element(pickle, *dtype, &pickle.bytes(*bytes)?)
+            numpy_element(pickle, *dtype, &pickle.bytes_up_to(*bytes, ELEMENT_BYTES)?)
         }
         ("decimal", "Decimal") => pickle.text(*arguments.first()?)?.parse().ok(),
         ("fractions", "Fraction") => fraction(pickle, arguments),
@@ -62,7 +66,8 @@ fn object(pickle: &Pickle, value: Value) -> Option<Scalar> {
 }
 
 fn one_element(pickle: &Pickle, shape: Value) -> Option<()> {
-    pickle.sequence(shape)?.iter().all(|side| *side == Value::Int(1)).then_some(())
+    let sides = pickle.sequence(shape).filter(|sides| sides.len() <= limits::DIMENSIONS)?;
+    sides.iter().all(|side| *side == Value::Int(1)).then_some(())
 }
 
 fn fraction(pickle: &Pickle, arguments: &[Value]) -> Option<f64> {

@@ -5,6 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::format::dtype::Dtype;
 use crate::format::pickle::{Node, NodeId, Pickle, Value};
+use crate::limits;
+
+/// Most arguments of a composite tensor that are looked at; real ones have seven.
+const PARTS: usize = 16;
 
 /// A storage that the pickle refers to; its bytes lie elsewhere in the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +98,12 @@ pub fn storage(pickle: &Pickle, value: Value) -> Option<StorageRef> {
 }
 
 fn shape(pickle: &Pickle, value: Value) -> Option<Vec<u64>> {
-    pickle.sequence(value)?.iter().map(|side| unsigned(*side)).collect()
+    pickle
+        .sequence(value)
+        .filter(|sides| sides.len() <= limits::DIMENSIONS)?
+        .iter()
+        .map(|side| unsigned(*side))
+        .collect()
 }
 
 fn dtype(pickle: &Pickle, value: Value) -> Option<Dtype> {
@@ -154,6 +163,7 @@ fn role(pickle: &Pickle, value: Value) -> Option<Role<'_>> {
     match (&*name, arguments) {
         ("_rebuild_sparse_tensor", [_, parts]) => {
             let parts = pickle.sequence(*parts)?;
+            let parts = parts.get(..PARTS).unwrap_or(parts);
             // The indices stand first, the values last; only the values have the tensor's own type.
             let dtype = parts.iter().rev().find_map(|value| part(pickle, *value))?.dtype;
             let size = parts.iter().rev().find_map(|part| shape(pickle, *part)).unwrap_or_default();
@@ -221,10 +231,9 @@ pub fn collect(pickle: &Pickle) -> Tensors {
             Node::Object(object) => match role(pickle, Value::Node(id)) {
                 Some(Role::Tensor(tensor)) => found.tensors.push((id, tensor)),
                 Some(Role::Composite(tensor)) => {
-                    let parts = pickle
-                        .arguments(object)
-                        .iter()
-                        .flat_map(|part| pickle.sequence(*part).unwrap_or(std::slice::from_ref(part)));
+                    let parts = pickle.arguments(object).iter().take(PARTS).flat_map(|part| {
+                        pickle.sequence(*part).unwrap_or(std::slice::from_ref(part)).iter().take(PARTS)
+                    });
                     inside.extend(parts.filter_map(|part| match part {
                         Value::Node(id) => Some(*id),
                         _ => None,

@@ -1,0 +1,194 @@
+//! The state of the pickle machine and its bounds.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::collections::BTreeMap;
+
+use super::value::{Node, NodeId, Object, Span, Value};
+use super::vm::PickleProblem;
+use crate::limits;
+use crate::read::Cursor;
+
+/// What the opcodes work on: a stack with marks, a memo, the arena that becomes the [`Pickle`](super::Pickle).
+pub(super) struct Machine {
+    pub(super) decoded: Vec<u8>,
+    pub(super) base: usize,
+    pub(super) nodes: Vec<Node>,
+    pub(super) stack: Vec<Value>,
+    pub(super) marks: Vec<usize>,
+    pub(super) memo: Vec<Value>,
+    pub(super) sparse_memo: BTreeMap<u32, Value>,
+    pub(super) values: usize,
+    pub(super) protocol: u8,
+    pub(super) computed_global: bool,
+}
+
+pub(super) type Step<T> = Result<T, PickleProblem>;
+
+/// `None` from the cursor means that the bytes ended.
+pub(super) fn need<T>(value: Option<T>) -> Step<T> {
+    value.ok_or(PickleProblem::Truncated)
+}
+
+pub(super) fn size(value: impl TryInto<usize>) -> Step<usize> {
+    value.try_into().map_err(|_| PickleProblem::TooLarge)
+}
+
+impl Machine {
+    /// A machine for a pickle of `base` bytes: spans from there on lie in what is decoded.
+    pub(super) fn new(base: usize) -> Self {
+        Self {
+            decoded: Vec::new(),
+            base,
+            nodes: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: Vec::new(),
+            sparse_memo: BTreeMap::new(),
+            values: 0,
+            protocol: 0,
+            computed_global: false,
+        }
+    }
+
+    pub(super) fn is_too_large(&self) -> bool {
+        self.values > limits::PICKLE_VALUES
+            || self.nodes.len() > limits::PICKLE_NODES
+            || self.stack.len() > limits::PICKLE_VALUES
+            || self.memo.len() > limits::PICKLE_VALUES
+            || self.sparse_memo.len() > limits::PICKLE_MARKS
+            || self.marks.len() > limits::PICKLE_MARKS
+    }
+
+    pub(super) fn push(&mut self, value: Value) {
+        self.stack.push(value);
+    }
+
+    pub(super) fn pop(&mut self) -> Step<Value> {
+        if self.marks.last().is_some_and(|&mark| mark >= self.stack.len()) {
+            return Err(PickleProblem::BadStack);
+        }
+        self.stack.pop().ok_or(PickleProblem::BadStack)
+    }
+
+    pub(super) fn top(&self) -> Step<Value> {
+        self.stack.last().copied().ok_or(PickleProblem::BadStack)
+    }
+
+    pub(super) fn pop_mark(&mut self) -> Step<Vec<Value>> {
+        let mark = self.marks.pop().ok_or(PickleProblem::BadStack)?;
+        if mark > self.stack.len() {
+            return Err(PickleProblem::BadStack);
+        }
+        let values = self.stack.split_off(mark);
+        self.values = self.values.saturating_add(values.len());
+        Ok(values)
+    }
+
+    pub(super) fn pop_pairs(&mut self) -> Step<Vec<(Value, Value)>> {
+        let values = self.pop_mark()?;
+        let (pairs, rest) = values.as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err(PickleProblem::BadStack);
+        }
+        Ok(pairs.iter().map(|[key, value]| (*key, *value)).collect())
+    }
+
+    pub(super) fn add(&mut self, node: Node) -> Step<Value> {
+        let id = u32::try_from(self.nodes.len()).map_err(|_| PickleProblem::TooLarge)?;
+        self.nodes.push(node);
+        Ok(Value::Node(NodeId(id)))
+    }
+
+    pub(super) fn push_node(&mut self, node: Node) -> Step<()> {
+        let value = self.add(node)?;
+        self.push(value);
+        Ok(())
+    }
+
+    pub(super) fn node_mut(&mut self, value: Value) -> Step<&mut Node> {
+        match value {
+            Value::Node(NodeId(index)) => self.nodes.get_mut(index as usize).ok_or(PickleProblem::BadStack),
+            _ => Err(PickleProblem::BadStack),
+        }
+    }
+
+    pub(super) fn span(start: usize, length: usize) -> Step<Span> {
+        let narrow = |value: usize| u32::try_from(value).map_err(|_| PickleProblem::TooLarge);
+        Ok(Span { start: narrow(start)?, length: narrow(length)? })
+    }
+
+    /// A span over the next `length` bytes of the input, which are skipped.
+    pub(super) fn take(cursor: &mut Cursor<'_>, length: usize) -> Step<Span> {
+        let start = cursor.position();
+        need(cursor.take(length))?;
+        Self::span(start, length)
+    }
+
+    pub(super) fn line(cursor: &mut Cursor<'_>) -> Step<Span> {
+        let start = cursor.position();
+        let line = need(cursor.line())?;
+        Self::span(start, line.len())
+    }
+
+    pub(super) fn decode(&mut self, bytes: &[u8]) -> Step<Span> {
+        let start = self.base.saturating_add(self.decoded.len());
+        self.decoded.extend_from_slice(bytes);
+        Self::span(start, bytes.len())
+    }
+
+    pub(super) fn remember(&mut self, index: u32) -> Step<()> {
+        let value = self.top()?;
+        if let Some(slot) = self.memo.get_mut(index as usize) {
+            *slot = value;
+        } else if index as usize == self.memo.len() {
+            self.memo.push(value);
+        } else {
+            self.sparse_memo.insert(index, value);
+        }
+        Ok(())
+    }
+
+    pub(super) fn recall(&mut self, index: u32) -> Step<()> {
+        let value = self.memo.get(index as usize).or_else(|| self.sparse_memo.get(&index)).copied();
+        self.push(value.ok_or(PickleProblem::BadMemo)?);
+        Ok(())
+    }
+
+    pub(super) fn object(&mut self, callable: Value, arguments: Value, source: &[u8]) -> Step<()> {
+        let items = self.items_of(callable, arguments, source);
+        self.values = self.values.saturating_add(4).saturating_add(items.len());
+        self.push_node(Node::Object(Box::new(Object {
+            callable,
+            arguments,
+            state: Value::None,
+            items,
+            elements: Vec::new(),
+        })))
+    }
+
+    /// What a mapping is born with: `OrderedDict([[key, value], …])`, as Python 2 wrote it, and `Counter({…})`.
+    pub(super) fn items_of(&self, callable: Value, arguments: Value, source: &[u8]) -> Vec<(Value, Value)> {
+        let node = |value: Value| match value {
+            Value::Node(NodeId(index)) => self.nodes.get(index as usize),
+            _ => None,
+        };
+        let Some(Node::Tuple(arguments)) = node(arguments) else { return Vec::new() };
+        let Some(Node::Global { name, .. }) = node(callable) else { return Vec::new() };
+        let start = name.start as usize;
+        let name = source.get(start..start.saturating_add(name.length as usize)).unwrap_or_default();
+        if !matches!(name, b"OrderedDict" | b"Counter" | b"dict") {
+            return Vec::new();
+        }
+        match arguments.first().and_then(|first| node(*first)) {
+            Some(Node::Dict(items)) => items.clone(),
+            Some(Node::List(pairs)) => pairs
+                .iter()
+                .filter_map(|pair| match node(*pair)? {
+                    Node::List(pair) | Node::Tuple(pair) => Some((*pair.first()?, *pair.get(1)?)),
+                    _ => None,
+                })
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+}
