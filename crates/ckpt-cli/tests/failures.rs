@@ -187,3 +187,45 @@ fn an_unreadable_place_is_told_and_the_scan_goes_on() {
     assert_eq!(problems, ["a link to nowhere", "does not exist"]);
     assert_eq!(document["checkpoints"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn the_doctor_names_the_trouble_that_is_there_and_what_to_do() {
+    let place = Place::new();
+    let present = |location: &str| {
+        let document = place.json(&["doctor", "--json", location]);
+        let troubles = document["troubles"].as_array().unwrap().clone();
+        assert_eq!(troubles.len(), 4);
+        assert!(troubles.iter().all(|trouble| trouble["remedy"].as_str().is_some_and(|remedy| remedy.len() > 40)));
+        let present = troubles.into_iter().filter(|trouble| trouble["present"] == true);
+        present.map(|trouble| trouble["trouble"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    std::fs::create_dir(place.join("empty")).unwrap();
+    assert_eq!(present("[TMP]/empty"), ["not_found"]);
+    place.copy("tests/fixtures/broken/trunc_in_data.pth", "torn/last.pth");
+    assert_eq!(present("[TMP]/torn"), ["invalid"]);
+    place.copy("examples/data/kaggle/input/flat-upload/model_best.pth", "weights/model_best.pth");
+    assert_eq!(present("[TMP]/weights"), ["not_resuming"]);
+    place.copy("tests/fixtures/torch/full_resumable.pth", "sound/last.pth");
+    assert_eq!(present("[TMP]/sound"), Vec::<String>::new());
+}
+
+#[test]
+fn every_real_file_of_a_known_format_is_valid_or_says_why_not() {
+    // Recognised formats are named and neither called damaged nor chosen.
+    let place = Place::new();
+    for (file, format) in [
+        ("tests/fixtures/other/model.gguf", "gguf"),
+        ("tests/fixtures/other/model.onnx", "onnx"),
+        ("tests/fixtures/other/weights.npz", "npz"),
+        ("tests/fixtures/other/state.msgpack", "msgpack"),
+        ("tests/fixtures/torch/exported.pt2", "torch-export"),
+    ] {
+        let document = place.json(&["inspect", "--json", file]);
+        assert_eq!(document["format"], format, "{file}");
+        let findings = document["findings"].as_array().unwrap();
+        assert!(findings.iter().all(|finding| finding["severity"] != "error"), "{file}: {findings:?}");
+        assert_eq!((findings[0]["code"].as_str(), document["valid"].as_bool()), (Some("unsupported"), Some(false)), "{file}");
+    }
+    let ran = place.run(&["select", "tests/fixtures/other/model.gguf"]);
+    assert_eq!(ran.code, 4, "{}", ran.stderr);
+}

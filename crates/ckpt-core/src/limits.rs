@@ -4,7 +4,7 @@
 //! and low enough that a hostile file costs bounded memory and time.
 
 /// Longest pickle read into memory, in bytes. A history of 400,000 records takes 26 MB.
-pub const PICKLE_BYTES: u64 = 256 << 20;
+pub const PICKLE_BYTES: u64 = 128 << 20;
 /// Most objects (containers, globals, calls) that one pickle may build. 60,000 tensors take about 500,000.
 pub const PICKLE_NODES: usize = 4 << 20;
 /// Most values that the containers of one pickle may hold, all together.
@@ -28,7 +28,7 @@ pub const ZIP_COMMENT_BYTES: u64 = 65_535;
 /// Longest safetensors header; the limit of the reference implementation.
 pub const SAFETENSORS_HEADER_BYTES: u64 = 100_000_000;
 /// Longest JSON document (index files, `trainer_state.json`, histories), in bytes.
-pub const JSON_BYTES: u64 = 128 << 20;
+pub const JSON_BYTES: u64 = 64 << 20;
 /// Largest storage that is read to learn a metric held in a tensor; larger ones are not scalars.
 pub const SCALAR_MEMBER_BYTES: u64 = 64 << 10;
 /// Most metrics kept from one checkpoint.

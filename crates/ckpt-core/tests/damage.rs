@@ -249,6 +249,17 @@ fn tails_of_zeros_are_named() {
 }
 
 #[test]
+fn zeros_of_a_tensor_before_an_early_end_are_no_zero_filled_tail() {
+    // All of its storages are zeros.
+    let whole = common::bytes("torch/skip_data_zeros.pth");
+    let pickle = pickle_range(&whole);
+    for length in pickle.end..whole.len() {
+        let inspection = common::inspect("skip_data_zeros.pth", &whole[..length]);
+        assert_eq!(common::errors(&inspection), [Code::Truncated], "{length}");
+    }
+}
+
+#[test]
 fn a_truncated_archive_of_zeros_from_its_first_byte_is_zero_filled() {
     for length in [1, 4, 512, 4_096] {
         assert_eq!(common::errors(&common::inspect("a.pth", &vec![0; length])), [Code::ZeroFilled], "{length}");

@@ -32,7 +32,7 @@ fn draft(path: &str, fields: &[(&str, f64)]) -> Draft {
 impl Draft {
     fn bytes(&self) -> Vec<u8> {
         let mut pickle = b"\x80\x02}(".to_vec();
-        let mut text = |text: &str| {
+        let text = |text: &str| {
             let mut bytes = b"X".to_vec();
             bytes.extend(u32::try_from(text.len()).unwrap().to_le_bytes());
             bytes.extend(text.as_bytes());

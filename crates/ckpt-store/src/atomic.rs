@@ -2,17 +2,24 @@
 //!
 //! The steps: write under a temporary name beside the target, make the contents durable, rename, make the directory
 //! durable. A process that dies leaves the target as it was and at most a temporary behind, which [`clean`] removes: the
-//! lock on it has died with its writer.
+//! lock on it has died with its writer. What was under the target's name never goes through a temporary one.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ckpt_core::ErrorKind;
 
 use crate::error::Result;
 use crate::fs;
 use crate::inspect::parent;
 
 const MARK: &str = ".ckpt-tmp-";
+/// Where there are no locks, a temporary that was not written to for so long is given up.
+const GIVEN_UP: Duration = Duration::from_secs(3600);
+/// How often a new name is tried when another process took the new file for a leftover.
+const ATTEMPTS: usize = 8;
 
 /// A temporary name beside a target. Dropping it deletes what was written.
 #[derive(Debug)]
@@ -28,7 +35,7 @@ pub struct Temporary {
 pub enum Replacing {
     /// Nothing may be there.
     Nothing,
-    /// It goes.
+    /// It goes; it must be a file or a link.
     Old,
     /// It is kept under this name.
     Aside(PathBuf),
@@ -40,8 +47,7 @@ fn temporary_name(target: &Path) -> PathBuf {
     // Names are at most 255 bytes; the mark and the numbers take less than 50.
     let name: String = name.chars().take(50).collect();
     let unique = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let moment =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    let moment = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     parent(target).join(format!(".{name}{MARK}{}-{unique}-{moment:x}", std::process::id()))
 }
 
@@ -51,9 +57,7 @@ impl Temporary {
     /// # Errors
     /// The directory of `target` is not there or cannot be written to.
     pub fn file(target: &Path) -> Result<Self> {
-        let path = temporary_name(target);
-        let handle = fs::create_locked(&path)?;
-        Ok(Self { path, target: target.to_owned(), handle, is_committed: false })
+        Self::new(target, fs::create_locked)
     }
 
     /// A new directory.
@@ -61,9 +65,19 @@ impl Temporary {
     /// # Errors
     /// The directory of `target` is not there or cannot be written to.
     pub fn directory(target: &Path) -> Result<Self> {
-        let path = temporary_name(target);
-        let handle = fs::create_directory_locked(&path)?;
-        Ok(Self { path, target: target.to_owned(), handle, is_committed: false })
+        Self::new(target, fs::create_directory_locked)
+    }
+
+    fn new(target: &Path, create: fn(&Path) -> Result<File>) -> Result<Self> {
+        let mut attempt = 1;
+        loop {
+            let path = temporary_name(target);
+            match create(&path) {
+                Ok(handle) => return Ok(Self { path, target: target.to_owned(), handle, is_committed: false }),
+                Err(error) if error.kind() == ErrorKind::Conflict && attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The temporary path.
@@ -95,14 +109,6 @@ impl Temporary {
         match replacing {
             Replacing::Nothing => fs::rename_new(&self.path, &self.target)?,
             Replacing::Aside(aside) => fs::rename_aside(&self.path, &self.target, aside)?,
-            Replacing::Old if fs::status(&self.target).is_ok_and(|status| status.is_directory) => {
-                // A directory cannot be renamed over another: they change names, and the old one goes.
-                let old = temporary_name(&self.target);
-                fs::rename_aside(&self.path, &self.target, &old)?;
-                self.is_committed = true;
-                fs::sync_directory(parent(&self.target))?;
-                return fs::remove(&old);
-            }
             Replacing::Old => fs::rename_over(&self.path, &self.target)?,
         }
         self.is_committed = true;
@@ -123,23 +129,30 @@ impl Drop for Temporary {
 
 /// Deletes the temporaries in `directory` whose writers are dead; returns how many.
 ///
+/// One that cannot be deleted is left: somebody else's leftover must not keep anybody from working.
+///
 /// # Errors
-/// The directory cannot be listed, or a leftover not deleted.
+/// The directory cannot be listed.
 pub fn clean(directory: &Path) -> Result<usize> {
     let mut cleaned = 0;
     for (name, _) in fs::list(directory)? {
         let text = name.to_string_lossy();
-        let path = directory.join(&name);
         let Some((_, tail)) = text.split_once(MARK).filter(|_| text.starts_with('.')) else { continue };
-        // Both signs, because a writer that has just made its file has not locked it yet, and a process number may
-        // belong to another machine.
+        let path = directory.join(&name);
         let writer = tail.split('-').next().and_then(|number| number.parse().ok());
-        if !writer.is_some_and(fs::process_is_alive) && !fs::lock_is_held(&path) {
-            fs::remove(&path)?;
-            cleaned += 1;
+        let is_given_up = !writer.is_some_and(fs::process_is_alive) && is_old(&path);
+        match fs::remove_leftover(&path, is_given_up) {
+            Ok(is_removed) => cleaned += usize::from(is_removed),
+            Err(error) => tracing::debug!(%error, "a leftover stays"),
         }
     }
     Ok(cleaned)
+}
+
+fn is_old(path: &Path) -> bool {
+    let Ok(status) = fs::status(path) else { return false };
+    let modified = UNIX_EPOCH + Duration::from_nanos(u64::try_from(status.modified_ns).unwrap_or(0));
+    SystemTime::now().duration_since(modified).is_ok_and(|age| age > GIVEN_UP)
 }
 
 /// Replaces a file that can be made again: atomically, and not durably.

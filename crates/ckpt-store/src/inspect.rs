@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use ckpt_core::candidate::{Candidate, Shape, file_name};
-use ckpt_core::candidate::{Source, SourceKind};
-use ckpt_core::inspect::DirectoryKind;
-use ckpt_core::inspect::{self, Inspection, recognise};
+use ckpt_core::candidate::{Candidate, Shape, Source, SourceKind, file_name};
+use ckpt_core::finding::{Code, Finding};
+use ckpt_core::inspect::{self, DirectoryKind, Inspection, recognise};
 use ckpt_core::name::{self, Claim};
 
 use crate::error::Result;
@@ -23,7 +22,13 @@ pub fn inspect(candidate: &Candidate) -> Result<Inspection> {
             let parent = parent(path);
             inspect::index(&candidate.name(), &DirectoryMembers::flat(parent)?)?
         }
-        Shape::Directory(kind) => inspect::directory(&candidate.name(), kind, &DirectoryMembers::open(path)?)?,
+        Shape::Directory(kind) => {
+            let members = DirectoryMembers::open(path)?;
+            let mut inspection = inspect::directory(&candidate.name(), kind, &members)?;
+            let problem = members.problem().map(|problem| Finding::warning(Code::MissingShard, problem));
+            inspection.findings.extend(problem);
+            inspection
+        }
     };
     // A name of another link may tell what this one does not.
     if inspection.epoch.is_none() && inspection.step.is_none() && !inspection.is_finished {
@@ -52,15 +57,8 @@ pub fn candidate(path: &Path) -> Result<Candidate> {
     let status = fs::status(path)?;
     let name = file_name(path);
     let (shape, bytes) = if status.is_directory {
-        let members = DirectoryMembers::flat(path)?;
-        let files = members.statuses().iter().map(|(name, _)| name.clone()).collect();
-        let directories = fs::list(path)?
-            .into_iter()
-            .filter(|(name, _)| fs::status(&path.join(name)).is_ok_and(|status| status.is_directory))
-            .map(|(name, _)| name.to_string_lossy().into_owned())
-            .collect();
-        let kind = recognise(&name, &files, &directories).unwrap_or(DirectoryKind::Unpacked);
-        (Shape::Directory(kind), members.statuses().iter().map(|(_, status)| status.size).sum())
+        let bytes = DirectoryMembers::flat(path)?.statuses().iter().map(|(_, status)| status.size).sum();
+        (Shape::Directory(directory_kind(path)?.unwrap_or(DirectoryKind::Unpacked)), bytes)
     } else if name::is_index(&name) {
         (Shape::Index, status.size)
     } else {
@@ -76,4 +74,22 @@ pub fn candidate(path: &Path) -> Result<Candidate> {
         bytes,
         modified_ns: status.modified_ns,
     })
+}
+
+/// The kind of checkpoint that a directory is, by the names in it; `None` when it looks like none.
+///
+/// # Errors
+/// It cannot be listed.
+pub(crate) fn directory_kind(path: &Path) -> Result<Option<DirectoryKind>> {
+    let (mut files, mut directories) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+    for (name, _) in fs::list(path)? {
+        let text = name.to_string_lossy().into_owned();
+        match fs::status(&path.join(name)) {
+            Ok(status) if status.is_directory => directories.insert(text),
+            Ok(status) if status.is_file => files.insert(text),
+            // A link to nowhere is nothing that tells the kind.
+            _ => continue,
+        };
+    }
+    Ok(recognise(&file_name(path), &files, &directories))
 }

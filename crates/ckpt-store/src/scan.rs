@@ -1,6 +1,7 @@
 //! scan: what is there? Walks the locations and names candidates; nothing of them is read.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use ckpt_core::candidate::{Candidate, Shape, Source, SourceKind, file_name};
@@ -9,6 +10,7 @@ use ckpt_core::location::Location;
 use ckpt_core::name::{self, Claim};
 
 use crate::fs::{self, Status};
+use crate::inspect::parent;
 
 /// How deep directories are walked when nothing else is said. Kaggle's models lie seven levels down, and archives
 /// unpack into folders of their own name.
@@ -52,26 +54,54 @@ pub fn scan(locations: &[Location], depth: usize) -> Scan {
             walk.root(location, &root);
         }
     }
+    walk.links();
     walk.found
 }
 
+/// A directory to walk.
+struct Pending<'a> {
+    location: &'a Location,
+    path: PathBuf,
+    status: Status,
+    depth: usize,
+}
+
+/// A file that may be a checkpoint.
+struct Named {
+    path: PathBuf,
+    status: Status,
+    claim: Claim,
+    source: Source,
+}
+
 #[derive(Default)]
-struct Walk {
+struct Walk<'a> {
     depth: usize,
     found: Scan,
+    /// Where each place is among the found ones.
+    places: HashMap<PathBuf, usize>,
     directories: HashSet<(u64, u64)>,
     files: HashMap<(u64, u64), usize>,
+    /// What is reached through links: looked at last, so that everything has the name and the source of where it lies.
+    linked_directories: Vec<Pending<'a>>,
+    linked_files: Vec<Named>,
 }
 
 /// The entries of one directory, by what they are.
 #[derive(Default)]
 struct Listing {
-    files: Vec<(String, Status, bool)>,
-    directories: Vec<(String, Status)>,
+    files: Vec<(OsString, Status, bool)>,
+    directories: Vec<(OsString, Status, bool)>,
 }
 
-impl Walk {
-    fn root(&mut self, location: &Location, root: &Path) {
+impl Listing {
+    fn names(entries: &[(OsString, Status, bool)]) -> BTreeSet<String> {
+        entries.iter().map(|(name, ..)| name.to_string_lossy().into_owned()).collect()
+    }
+}
+
+impl<'a> Walk<'a> {
+    fn root(&mut self, location: &'a Location, root: &Path) {
         let source = location.source(root);
         match fs::status(root) {
             Err(error) => {
@@ -79,63 +109,86 @@ impl Walk {
                     ckpt_core::ErrorKind::NotFound => "does not exist".to_owned(),
                     _ => describe(&error),
                 };
-                self.place(root, source.kind, Some(problem));
+                self.unreadable(root, source.kind, problem);
             }
             Ok(status) if status.is_file => {
-                let parent = root.parent().unwrap_or(root);
-                let source = location.source(parent);
-                self.file(root, status, &source, Claim::Strong, false);
+                let source = location.source(parent(root));
+                self.file(Named { path: root.to_owned(), status, claim: Claim::Strong, source });
             }
-            Ok(status) => self.tree(location, root, status),
+            Ok(status) => {
+                self.place(root, source.kind);
+                self.tree(Pending { location, path: root.to_owned(), status, depth: 0 });
+            }
         }
     }
 
-    fn place(&mut self, path: &Path, kind: SourceKind, problem: Option<String>) {
-        if let Some(known) = self.found.places.iter_mut().find(|place| place.path == path) {
-            known.problem = known.problem.take().or(problem);
-            return;
+    /// Looks at what links lead to and nothing else did.
+    fn links(&mut self) {
+        while let Some(directory) = self.linked_directories.pop() {
+            self.tree(directory);
         }
-        self.found.places.push(Place { path: path.to_owned(), kind, is_readable: problem.is_none(), problem });
+        for file in std::mem::take(&mut self.linked_files) {
+            self.file(file);
+        }
     }
 
-    fn tree(&mut self, location: &Location, root: &Path, status: Status) {
-        self.place(root, location.source(root).kind, None);
-        let mut pending = vec![(root.to_owned(), status, 0)];
+    fn place(&mut self, path: &Path, kind: SourceKind) -> &mut Place {
+        let index = *self.places.entry(path.to_owned()).or_insert_with(|| {
+            self.found.places.push(Place { path: path.to_owned(), kind, is_readable: true, problem: None });
+            self.found.places.len() - 1
+        });
+        &mut self.found.places[index]
+    }
+
+    fn unreadable(&mut self, path: &Path, kind: SourceKind, problem: String) {
+        let place = self.place(path, kind);
+        place.is_readable = false;
+        place.problem = Some(problem);
+    }
+
+    fn tree(&mut self, root: Pending<'a>) {
+        let (location, top) = (root.location, root.path.clone());
+        let mut pending = vec![root];
         let mut walked = 0;
-        while let Some((directory, status, depth)) = pending.pop() {
-            if !self.directories.insert(status.identity) {
+        while let Some(directory) = pending.pop() {
+            if !self.directories.insert(directory.status.identity) {
                 continue;
             }
             walked += 1;
-            let source = location.source(&directory);
             if walked > DIRECTORIES || self.found.candidates.len() > CANDIDATES {
                 let problem = format!(
                     "too large: {DIRECTORIES} directories or {CANDIDATES} candidates were passed; not all was looked at"
                 );
-                self.place(root, source.kind, Some(problem));
+                self.place(&top, location.source(&top).kind).problem = Some(problem);
                 return;
             }
-            let listing = match self.listing(&directory, source.kind) {
-                Ok(listing) => listing,
-                Err(error) => {
-                    self.place(&directory, source.kind, Some(describe(&error)));
-                    continue;
-                }
-            };
-            if self.unit(location, &directory, &listing, status) {
-                continue;
-            }
-            self.files(&directory, &source, &listing);
-            if depth < self.depth {
-                // Reversed, because the last one pushed is walked first.
-                for (name, status) in listing.directories.into_iter().rev() {
-                    if !name.starts_with('.') && !SKIPPED.contains(&name.as_str()) {
-                        pending.push((directory.join(name), status, depth + 1));
-                    }
-                }
-            } else if !listing.directories.is_empty() {
+            self.directory(&directory, &mut pending);
+        }
+    }
+
+    fn directory(&mut self, directory: &Pending<'a>, pending: &mut Vec<Pending<'a>>) {
+        let Pending { location, path, depth, .. } = directory;
+        let source = location.source(path);
+        let listing = match self.listing(path, source.kind) {
+            Ok(listing) => listing,
+            Err(error) => return self.unreadable(path, source.kind, describe(&error)),
+        };
+        if self.unit(directory, &listing) {
+            return;
+        }
+        self.files(path, &source, &listing);
+        if *depth >= self.depth {
+            if !listing.directories.is_empty() {
                 let problem = format!("deeper than {} levels: what is below was not looked at", self.depth);
-                self.place(&directory, source.kind, Some(problem));
+                self.place(path, source.kind).problem = Some(problem);
+            }
+            return;
+        }
+        // Reversed, because the last one pushed is walked first.
+        for (name, status, is_link) in listing.directories.into_iter().rev() {
+            if !name.as_encoded_bytes().starts_with(b".") && !SKIPPED.iter().any(|skipped| name == *skipped) {
+                let below = Pending { location, path: path.join(name), status, depth: depth + 1 };
+                if is_link { &mut self.linked_directories } else { &mut *pending }.push(below);
             }
         }
     }
@@ -144,14 +197,13 @@ impl Walk {
         let mut listing = Listing::default();
         for (name, is_link) in fs::list(directory)? {
             let path = directory.join(&name);
-            let name = name.to_string_lossy().into_owned();
             match fs::status(&path) {
-                Ok(status) if status.is_directory => listing.directories.push((name, status)),
+                Ok(status) if status.is_directory => listing.directories.push((name, status, is_link)),
                 Ok(status) if status.is_file => listing.files.push((name, status, is_link)),
                 Ok(_) => {}
-                Err(error) if name::claim(&name).is_some() => {
+                Err(error) if claim(&name).is_some() => {
                     let problem = if is_link { "a link to nowhere".to_owned() } else { describe(&error) };
-                    self.place(&path, kind, Some(problem));
+                    self.unreadable(&path, kind, problem);
                 }
                 Err(_) => {}
             }
@@ -160,68 +212,86 @@ impl Walk {
     }
 
     /// Takes the directory as one checkpoint, when it is one.
-    fn unit(&mut self, location: &Location, directory: &Path, listing: &Listing, status: Status) -> bool {
-        let name = file_name(directory);
-        let files: BTreeSet<String> = listing.files.iter().map(|(name, ..)| name.clone()).collect();
-        let directories: BTreeSet<String> = listing.directories.iter().map(|(name, _)| name.clone()).collect();
-        let kind = recognise(&name, &files, &directories).or_else(|| {
+    fn unit(&mut self, directory: &Pending<'_>, listing: &Listing) -> bool {
+        let Pending { location, path, status, .. } = directory;
+        let name = file_name(path);
+        let directories = Listing::names(&listing.directories);
+        let kind = recognise(&name, &Listing::names(&listing.files), &directories).or_else(|| {
             let is_named = name::claim(&name) == Some(Claim::Strong);
-            (is_named && holds_archive(directory, 3)).then_some(DirectoryKind::Unpacked)
+            (is_named && holds_archive(path, 3)).then_some(DirectoryKind::Unpacked)
         });
         let Some(kind) = kind else { return false };
-        let source = location.source(directory.parent().unwrap_or(directory));
-        self.place(directory.parent().unwrap_or(directory), source.kind, None);
+        // A trainer that saves its state at the end leaves it beside the checkpoints: that is a run, not a checkpoint.
+        if matches!(kind, DirectoryKind::HfTrainer | DirectoryKind::Accelerate)
+            && directories.iter().any(|name| is_numbered(name))
+        {
+            return false;
+        }
+        let source = location.source(parent(path));
+        self.place(parent(path), source.kind);
+        let files = || listing.files.iter().map(|(_, status, _)| status);
         self.found.candidates.push(Candidate {
-            path: directory.to_owned(),
+            path: path.clone(),
             aliases: Vec::new(),
             shape: Shape::Directory(kind),
             claim: Claim::Strong,
             source,
-            bytes: listing.files.iter().map(|(_, status, _)| status.size).sum(),
-            modified_ns: listing.files.iter().map(|(_, file, _)| file.modified_ns).max().unwrap_or(status.modified_ns),
+            bytes: files().map(|file| file.size).sum(),
+            modified_ns: files().map(|file| file.modified_ns).max().unwrap_or(status.modified_ns),
         });
         true
     }
 
     fn files(&mut self, directory: &Path, source: &Source, listing: &Listing) {
-        let indices: Vec<&str> =
-            listing.files.iter().map(|(name, ..)| name.as_str()).filter(|name| name::is_index(name)).collect();
+        let names = Listing::names(&listing.files);
+        let indices: Vec<&String> = names.iter().filter(|name| name::is_index(name)).collect();
         let is_claimed = |name: &str| {
             name::is_shard(name)
                 && indices.iter().any(|index| index.contains(".safetensors.") == name.ends_with(".safetensors"))
         };
-        // Real files before links, so that a link becomes another name of its target.
-        for pass in [false, true] {
-            for (name, status, is_link) in &listing.files {
-                let Some(claim) = name::claim(name).filter(|_| *is_link == pass && !is_claimed(name)) else { continue };
-                self.file(&directory.join(name), *status, source, claim, *is_link);
+        for (name, status, is_link) in &listing.files {
+            let Some(claim) = claim(name).filter(|_| !is_claimed(&name.to_string_lossy())) else { continue };
+            let file = Named { path: directory.join(name), status: *status, claim, source: source.clone() };
+            if *is_link {
+                self.linked_files.push(file);
+            } else {
+                self.file(file);
             }
         }
     }
 
-    fn file(&mut self, path: &Path, status: Status, source: &Source, claim: Claim, is_link: bool) {
-        if let Some(index) = self.files.get(&status.identity) {
-            if let Some(known) = self.found.candidates.get_mut(*index)
-                && known.path != path
-            {
-                known.aliases.push(path.to_owned());
+    fn file(&mut self, file: Named) {
+        let Named { path, status, claim, source } = file;
+        if let Some(known) = self.files.get(&status.identity).and_then(|index| self.found.candidates.get_mut(*index)) {
+            known.claim = known.claim.min(claim);
+            if known.path != path && !known.aliases.contains(&path) {
+                known.aliases.push(path);
             }
             return;
         }
-        tracing::trace!(path = %path.display(), is_link, "candidate");
-        self.place(path.parent().unwrap_or(path), source.kind, None);
+        self.place(parent(&path), source.kind);
         self.files.insert(status.identity, self.found.candidates.len());
-        let shape = if name::is_index(&file_name(path)) { Shape::Index } else { Shape::File };
+        let shape = if name::is_index(&file_name(&path)) { Shape::Index } else { Shape::File };
         self.found.candidates.push(Candidate {
-            path: path.to_owned(),
+            path,
             aliases: Vec::new(),
             shape,
             claim,
-            source: source.clone(),
+            source,
             bytes: status.size,
             modified_ns: status.modified_ns,
         });
     }
+}
+
+fn claim(name: &OsStr) -> Option<Claim> {
+    name::claim(&name.to_string_lossy())
+}
+
+/// Whether a directory's name is one that trainers give to the checkpoints of a run: `checkpoint-500`.
+fn is_numbered(name: &str) -> bool {
+    let number = name.strip_prefix("checkpoint-").or_else(|| name.strip_prefix("checkpoint_"));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Whether a `data.pkl` lies at most `depth` levels below.

@@ -1,5 +1,5 @@
 //! Runs the real program from the repository's root, away from this machine's configuration.
-#![allow(dead_code, reason = "each test program uses its part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test program uses its part")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

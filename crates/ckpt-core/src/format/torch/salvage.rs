@@ -72,6 +72,10 @@ pub fn open(source: &dyn ReadAt, problem: Option<Finding>) -> io::Result<Opened<
     let tensors_total = tensors.tensors.len() as u64;
     let expected = full_size(&main, pickle.length() as u64, &tensors, walk.preamble(alignment(&main)));
     let mut finding = damage;
+    // Where the right size is known, zeros before an early end are a tensor's.
+    if finding.code == Code::ZeroFilled && expected.is_some_and(|expected| source.size() < expected) {
+        finding = cut_off(source.size());
+    }
     finding.message = format!(
         "{}; it should have {} bytes and has {}, {tensors_complete} of its {tensors_total} tensors are complete",
         finding.message,
@@ -105,8 +109,12 @@ fn damage(source: &dyn ReadAt) -> io::Result<Finding> {
             format!("its end was never written: the last {zeros} bytes and maybe more are zeros"),
         )
     } else {
-        Finding::error(Code::Truncated, format!("it was cut off after {size} bytes: the archive's end is missing"))
+        cut_off(size)
     })
+}
+
+fn cut_off(size: u64) -> Finding {
+    Finding::error(Code::Truncated, format!("it was cut off after {size} bytes: the archive's end is missing"))
 }
 
 /// The local header of `data.pkl`: the first member in everything since 1.6, an early one before.

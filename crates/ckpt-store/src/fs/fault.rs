@@ -1,0 +1,55 @@
+//! Tests only: makes the n-th operation of this thread fail, as a failing disk or a dying process would.
+
+use std::cell::Cell;
+use std::io;
+
+use rustix::io::Errno;
+
+/// What happens from the chosen operation on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// That one operation fails.
+    Once(Errno),
+    /// It fails, and so does everything after it: what is left on the disk is what a dead process leaves.
+    FromThenOn(Errno),
+}
+
+thread_local! {
+    static PLAN: Cell<Option<(u64, Fault)>> = const { Cell::new(None) };
+    static HAS_NO_FLAGS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets `count` operations pass, then fails.
+pub(crate) fn arm(count: u64, fault: Fault) {
+    PLAN.set(Some((count, fault)));
+}
+
+/// Ends the failures; tells whether any operation failed.
+pub(crate) fn disarm() -> bool {
+    matches!(PLAN.take(), None | Some((0, Fault::FromThenOn(_))))
+}
+
+/// Makes this thread's file systems such as know neither `RENAME_NOREPLACE` nor `RENAME_EXCHANGE`.
+pub(crate) fn forget_rename_flags(is_forgotten: bool) {
+    HAS_NO_FLAGS.set(is_forgotten);
+}
+
+pub(crate) fn knows_rename_flags() -> bool {
+    !HAS_NO_FLAGS.get()
+}
+
+/// Counts one operation.
+pub(crate) fn point() -> io::Result<()> {
+    match PLAN.get() {
+        None => Ok(()),
+        Some((0, Fault::Once(error))) => {
+            PLAN.set(None);
+            Err(error.into())
+        }
+        Some((0, Fault::FromThenOn(error))) => Err(error.into()),
+        Some((count, fault)) => {
+            PLAN.set(Some((count - 1, fault)));
+            Ok(())
+        }
+    }
+}

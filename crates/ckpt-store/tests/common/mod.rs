@@ -1,0 +1,95 @@
+//! Files and judgements for the tests of this crate.
+#![allow(clippy::disallowed_methods, dead_code, reason = "tests prepare files; each uses its own part of this")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ckpt_core::verify::{Expectations, Verified};
+use ckpt_store::inspect;
+
+/// Below the repository's root.
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+/// A file or folder that a real library wrote.
+pub(crate) fn fixture(path: &str) -> PathBuf {
+    repository("tests/fixtures").join(path)
+}
+
+/// The example tree of Kaggle's shape.
+pub(crate) fn kaggle() -> PathBuf {
+    repository("examples/data/kaggle")
+}
+
+/// A checkpoint of epoch 50 and one of epoch 10 of the same training.
+pub(crate) fn newer() -> PathBuf {
+    kaggle().join("input/datasets/minh/hmolqd-run2/checkpoints/checkpoint_0050.pth")
+}
+
+/// See [`newer`].
+pub(crate) fn older() -> PathBuf {
+    kaggle().join("working/checkpoints/checkpoint_0010.pth")
+}
+
+/// Every file below a path: relative name → bytes; one file is under the empty name.
+pub(crate) fn tree(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    if path.is_dir() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            let name = PathBuf::from(entry.unwrap().file_name());
+            files.extend(tree(&path.join(&name)).into_iter().map(|(below, bytes)| (name.join(below), bytes)));
+        }
+    } else {
+        files.insert(PathBuf::new(), std::fs::read(path).unwrap());
+    }
+    files
+}
+
+/// Copies a file or a folder to the new path `to`.
+pub(crate) fn put(from: &Path, to: &Path) -> PathBuf {
+    for (name, bytes) in tree(from) {
+        let path: PathBuf = to.join(name).components().collect();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    to.to_owned()
+}
+
+/// The checkpoint at a path, as a scan of a read-only place would give it.
+pub(crate) fn read_only(path: &Path) -> Verified {
+    let mut verified = writable(path);
+    verified.candidate.source.is_read_only = true;
+    verified
+}
+
+/// The checkpoint at a path.
+pub(crate) fn writable(path: &Path) -> Verified {
+    let candidate = inspect::candidate(path).unwrap();
+    let inspection = inspect::inspect(&candidate).unwrap();
+    Verified::new(candidate, inspection, None, &Expectations::default())
+}
+
+/// The names in a directory, sorted.
+pub(crate) fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// A Python that has torch; `None` is printed.
+pub(crate) fn python() -> Option<String> {
+    let asked = std::env::vars().find(|(name, _)| name == "CKPT_PYTHON").map(|(_, value)| value);
+    let candidates = asked.into_iter().chain(["python3".to_owned()]);
+    let found = candidates.into_iter().find(|python| {
+        Command::new(python).args(["-c", "import torch"]).output().is_ok_and(|output| output.status.success())
+    });
+    if found.is_none() {
+        println!("SKIPPED: no Python with torch; set CKPT_PYTHON");
+    }
+    found
+}
