@@ -1,4 +1,9 @@
 //! What scripts rely on: documents, schemas, settings, exit codes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and prepares its own files"
+)]
 
 mod common;
 

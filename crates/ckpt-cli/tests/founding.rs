@@ -1,5 +1,10 @@
 //! The founding document's examples, each one command on a tree of its shape, written by a real PyTorch.
 //! `docs/cli.md` shows the same commands.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and prepares its own files"
+)]
 
 mod common;
 

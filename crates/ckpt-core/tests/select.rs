@@ -1,4 +1,5 @@
 //! Properties of verify, select and transfer, on checkpoints that are read from bytes like any other.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
 

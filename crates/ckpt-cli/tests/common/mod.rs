@@ -81,9 +81,9 @@ impl Place {
                 let entry = entry.unwrap();
                 let to = to.join(entry.file_name());
                 if entry.file_type().unwrap().is_dir() {
-                    copy(&entry.path(), &to)
+                    copy(&entry.path(), &to);
                 } else {
-                    std::fs::copy(entry.path(), to).map(|_| ()).unwrap()
+                    std::fs::copy(entry.path(), to).unwrap();
                 }
             }
         }

@@ -116,7 +116,8 @@ fn name_of(path: &Path) -> Result<PathBuf> {
         return Ok(PathBuf::from(name));
     }
     let whole = fs::canonical(path)?;
-    let name = whole.file_name().ok_or_else(|| Error::new(ErrorKind::Invalid, path, "there is no name to copy to for"))?;
+    let name =
+        whole.file_name().ok_or_else(|| Error::new(ErrorKind::Invalid, path, "there is no name to copy to for"))?;
     Ok(PathBuf::from(name))
 }
 

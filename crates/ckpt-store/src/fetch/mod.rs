@@ -164,7 +164,8 @@ enum Decision {
 }
 
 fn decide(chosen: &Verified, job: &Job, target: &Path, seen: Occupant, is_forced: bool) -> Result<Decision> {
-    let refuse = |reason: &str| Err(Error::new(ErrorKind::Refused, target, format!("not overwritten, because {reason}:")));
+    let refuse =
+        |reason: &str| Err(Error::new(ErrorKind::Refused, target, format!("not overwritten, because {reason}:")));
     let status = match seen {
         Occupant::Nothing => return Ok(Decision::Copy),
         Occupant::DeadLink => return Ok(Decision::SetAside("a link to nowhere".to_owned())),

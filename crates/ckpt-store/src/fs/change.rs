@@ -21,9 +21,7 @@ use crate::inspect::parent;
 pub fn create_directories(path: &Path) -> Result<()> {
     let is_missing = |path: &&Path| !path.as_os_str().is_empty() && fs::symlink_metadata(path).is_err();
     let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
-    point()
-        .and_then(|()| fs::create_dir_all(path))
-        .map_err(|error| Error::io("create the directory", path, error))?;
+    point().and_then(|()| fs::create_dir_all(path)).map_err(|error| Error::io("create the directory", path, error))?;
     missing.into_iter().rev().try_for_each(|directory| sync_directory(parent(directory)))
 }
 
@@ -90,8 +88,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 /// # Errors
 /// It could not be deleted.
 pub fn remove_leftover(path: &Path, is_given_up: bool) -> Result<bool> {
-    let opened =
-        OpenOptions::new().read(true).custom_flags(flags(OFlags::NOFOLLOW | OFlags::NONBLOCK)).open(path);
+    let opened = OpenOptions::new().read(true).custom_flags(flags(OFlags::NOFOLLOW | OFlags::NONBLOCK)).open(path);
     // Gone, or a link, which no temporary is.
     let Ok(file) = opened else { return Ok(false) };
     let is_dead = match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -210,7 +207,8 @@ pub fn rename_over(from: &Path, to: &Path) -> Result<()> {
 /// too, under `aside`.
 pub fn rename_aside(from: &Path, to: &Path, aside: &Path) -> Result<()> {
     rename_new(from, aside)?;
-    let failed = match point().map_or_else(|error| Some(Err(error)), |()| rename_with(aside, to, RenameFlags::EXCHANGE)) {
+    let failed = match point().map_or_else(|error| Some(Err(error)), |()| rename_with(aside, to, RenameFlags::EXCHANGE))
+    {
         Some(Ok(())) => return Ok(()),
         Some(Err(error)) => Some(Error::io("rename to", to, error)),
         None => None,

@@ -50,7 +50,11 @@ impl DirectoryMembers {
                 if status.is_file {
                     members.add(relative, status);
                 } else if status.is_directory && depth >= limits::MEMBER_DEPTH {
-                    members.note(format!("it is deeper than {} levels at `{}`", limits::MEMBER_DEPTH, relative.display()));
+                    members.note(format!(
+                        "it is deeper than {} levels at `{}`",
+                        limits::MEMBER_DEPTH,
+                        relative.display()
+                    ));
                 } else if status.is_directory && seen.insert(status.identity) {
                     pending.push((relative, depth + 1));
                 }

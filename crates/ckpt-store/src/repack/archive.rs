@@ -217,9 +217,8 @@ mod tests {
     #[test]
     fn sizes_and_offsets_beyond_32_bits_stand_in_the_zip64_field_and_only_those() {
         let wide = 5 << 32;
-        let record = |size, offset| {
-            directory_record(&Entry { name: "r/data/0".to_owned(), crc: 7, size, offset }).unwrap()
-        };
+        let record =
+            |size, offset| directory_record(&Entry { name: "r/data/0".to_owned(), crc: 7, size, offset }).unwrap();
         for (size, offset, expected) in [
             (9, 9, None),
             (WIDE - 1, WIDE - 1, None),
