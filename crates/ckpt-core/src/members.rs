@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::read::ReadAt;
+use crate::read::{Counted, ReadAt};
 
 /// The files below one directory.
 ///
@@ -61,29 +61,12 @@ impl<'a> CountedMembers<'a> {
     }
 }
 
-struct CountedMember<'a> {
-    inner: Box<dyn ReadAt + 'a>,
-    bytes: &'a std::cell::Cell<u64>,
-}
-
-impl ReadAt for CountedMember<'_> {
-    fn size(&self) -> u64 {
-        self.inner.size()
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read_at(offset, buffer)?;
-        self.bytes.set(self.bytes.get().saturating_add(count as u64));
-        Ok(count)
-    }
-}
-
 impl Members for CountedMembers<'_> {
     fn list(&self) -> &BTreeMap<String, u64> {
         self.inner.list()
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn ReadAt + '_>> {
-        Ok(Box::new(CountedMember { inner: self.inner.open(name)?, bytes: self.bytes }))
+        Ok(Box::new(Counted::new(self.inner.open(name)?, self.bytes)))
     }
 }

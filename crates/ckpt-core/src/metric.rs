@@ -55,149 +55,19 @@ fn words(name: &str) -> impl Iterator<Item = String> + '_ {
     name.split(|char: char| !char.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_ascii_lowercase)
 }
 
-const SMALLER: &[&str] = &[
-    "loss",
-    "losses",
-    "error",
-    "err",
-    "mae",
-    "mse",
-    "rmse",
-    "mape",
-    "nll",
-    "perplexity",
-    "ppl",
-    "wer",
-    "cer",
-    "fid",
-    "kl",
-    "bpd",
-    "bpb",
-    "bpc",
-    "lpips",
-    "regret",
-    "distance",
-    "divergence",
-    "brier",
-    "ece",
-    "eer",
-    "elbo_loss",
-    "crossentropy",
-    "ce",
-    "bce",
-    "hinge",
-    "msle",
-    "rmsle",
-];
-const LARGER: &[&str] = &[
-    "accuracy",
-    "acc",
-    "acc1",
-    "acc5",
-    "top1",
-    "top5",
-    "f1",
-    "f1score",
-    "fbeta",
-    "precision",
-    "recall",
-    "auc",
-    "auroc",
-    "roc",
-    "auprc",
-    "ap",
-    "ap50",
-    "map",
-    "map50",
-    "map75",
-    "map95",
-    "map5095",
-    "iou",
-    "miou",
-    "dice",
-    "psnr",
-    "ssim",
-    "bleu",
-    "rouge",
-    "rouge1",
-    "rouge2",
-    "rougel",
-    "meteor",
-    "score",
-    "r2",
-    "reward",
-    "return",
-    "fitness",
-    "solvability",
-    "success",
-    "winrate",
-    "mcc",
-    "kappa",
-    "pearson",
-    "spearman",
-    "ndcg",
-    "mrr",
-    "hit",
-    "sensitivity",
-    "specificity",
-    "jaccard",
-    "elo",
-    "exact",
-    "em",
-    "correct",
-    "is",
-    "inception",
-    "throughput",
-    "pesq",
-    "stoi",
-    "snr",
-    "sisdr",
-];
-/// Those of [`LARGER`] that are fractions of one, or percentages.
-const RATIOS: &[&str] = &[
-    "accuracy",
-    "acc",
-    "acc1",
-    "acc5",
-    "top1",
-    "top5",
-    "f1",
-    "f1score",
-    "fbeta",
-    "precision",
-    "recall",
-    "auc",
-    "auroc",
-    "roc",
-    "auprc",
-    "ap",
-    "ap50",
-    "map",
-    "map50",
-    "map75",
-    "map95",
-    "map5095",
-    "iou",
-    "miou",
-    "dice",
-    "ssim",
-    "solvability",
-    "success",
-    "winrate",
-    "ndcg",
-    "mrr",
-    "hit",
-    "sensitivity",
-    "specificity",
-    "jaccard",
-    "exact",
-    "em",
-    "fitness",
-];
+const SMALLER: &str = "loss losses error err mae mse rmse mape nll perplexity ppl wer cer fid kl bpd bpb bpc lpips regret distance \
+    divergence brier ece eer elbo_loss crossentropy ce bce hinge msle rmsle";
+const LARGER: &str = "psnr bleu rouge rouge1 rouge2 rougel meteor score r2 reward return mcc kappa pearson spearman elo correct is \
+    inception throughput pesq stoi snr sisdr";
+/// Larger is better too, and they are fractions of one, or percentages.
+const RATIOS: &str = "accuracy acc acc1 acc5 top1 top5 f1 f1score fbeta precision recall auc auroc roc auprc ap ap50 map map50 \
+    map75 map95 map5095 iou miou dice ssim solvability success winrate ndcg mrr hit sensitivity specificity \
+    jaccard exact em fitness";
 
-fn any_word(name: &str, list: &[&str]) -> bool {
-    words(name)
-        .any(|word| list.contains(&word.as_str()) || list.iter().any(|known| known.len() > 3 && word.ends_with(known)))
+fn any_word(name: &str, list: &str) -> bool {
+    words(name).any(|word| {
+        list.split_ascii_whitespace().any(|known| word == known || (known.len() > 3 && word.ends_with(known)))
+    })
 }
 
 /// The direction that the field's usage gives to a name; `None` for unfamiliar names.
@@ -213,7 +83,7 @@ pub fn usual_direction(name: &str) -> Option<Direction> {
     // "loss" first: `accuracy_loss` is a loss.
     if any_word(name, SMALLER) {
         Some(Direction::Min)
-    } else if any_word(name, LARGER) {
+    } else if any_word(name, LARGER) || any_word(name, RATIOS) {
         Some(Direction::Max)
     } else {
         None
@@ -227,92 +97,18 @@ pub fn is_ratio(name: &str) -> bool {
 }
 
 /// Words of names that are settings and counters of a run.
-const SETTINGS: &[&str] = &[
-    "epoch",
-    "epochs",
-    "step",
-    "steps",
-    "iteration",
-    "iterations",
-    "iter",
-    "iters",
-    "it",
-    "batch",
-    "lr",
-    "seed",
-    "version",
-    "time",
-    "runtime",
-    "timestamp",
-    "elapsed",
-    "duration",
-    "seconds",
-    "minutes",
-    "hours",
-    "world",
-    "rank",
-    "size",
-    "dim",
-    "dims",
-    "num",
-    "n",
-    "count",
-    "samples",
-    "workers",
-    "depth",
-    "width",
-    "height",
-    "layers",
-    "heads",
-    "hidden",
-    "dropout",
-    "momentum",
-    "decay",
-    "warmup",
-    "patience",
-    "rate",
-    "beta",
-    "beta1",
-    "beta2",
-    "eps",
-    "gamma",
-    "temperature",
-    "tokens",
-    "updates",
-    "seen",
-    "progress",
-    "max",
-    "total",
-    "freq",
-    "frequency",
-    "interval",
-    "id",
-    "index",
-    "date",
-    "year",
-    "channels",
-    "classes",
-    "nc",
-    "numel",
-    "parameters",
-    "params",
-    "flops",
-    "memory",
-    "gpus",
-    "devices",
-    "examples",
-    "length",
-    "len",
-    "counter",
-    "resolution",
-    "scale",
-    "generation",
-];
+const SETTINGS: &str = "epoch epochs step steps iteration iterations iter iters it batch lr seed version time runtime timestamp \
+    elapsed duration seconds minutes hours world rank size dim dims num n count samples workers depth width \
+    height layers heads hidden dropout momentum decay warmup patience rate beta beta1 beta2 eps gamma \
+    temperature tokens updates seen progress max total freq frequency interval id index date year channels \
+    classes nc numel parameters params flops memory gpus devices examples length len counter resolution scale \
+    generation";
 
 /// Whether a number under this name measures quality, and is not a setting or a counter of the run.
 #[must_use]
 pub fn is_metric_name(name: &str) -> bool {
-    usual_direction(name).is_some() || !words(name).any(|word| SETTINGS.contains(&word.as_str()))
+    usual_direction(name).is_some()
+        || !words(name).any(|word| SETTINGS.split_ascii_whitespace().any(|known| word == known))
 }
 
 /// Finds the metric that a request means: the exact name, else the one name that ends with it.

@@ -55,19 +55,19 @@ impl<R: ReadAt + ?Sized> ReadAt for Box<R> {
 
 /// Counts the bytes that pass through it.
 #[derive(Debug)]
-pub struct Counted<'a, R: ?Sized> {
-    inner: &'a R,
+pub struct Counted<'a, R> {
+    inner: R,
     bytes: &'a Cell<u64>,
 }
 
-impl<'a, R: ReadAt + ?Sized> Counted<'a, R> {
+impl<'a, R: ReadAt> Counted<'a, R> {
     /// Adds what is read from `inner` to `bytes`.
-    pub fn new(inner: &'a R, bytes: &'a Cell<u64>) -> Self {
+    pub fn new(inner: R, bytes: &'a Cell<u64>) -> Self {
         Self { inner, bytes }
     }
 }
 
-impl<R: ReadAt + ?Sized> ReadAt for Counted<'_, R> {
+impl<R: ReadAt> ReadAt for Counted<'_, R> {
     fn size(&self) -> u64 {
         self.inner.size()
     }

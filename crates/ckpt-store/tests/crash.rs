@@ -1,5 +1,5 @@
 //! Processes that are killed and disks that are full.
-#![allow(clippy::disallowed_methods, reason = "tests prepare files")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests prepare files")]
 
 mod common;
 

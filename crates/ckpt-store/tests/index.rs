@@ -1,5 +1,5 @@
 //! The index of past inspections: used while nothing changed, never afterwards.
-#![allow(clippy::disallowed_methods, reason = "tests prepare files")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests prepare files")]
 
 mod common;
 

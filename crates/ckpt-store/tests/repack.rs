@@ -1,5 +1,5 @@
 //! Packing again what was unpacked: valid for us and for torch.load, never over anything.
-#![allow(clippy::disallowed_methods, reason = "tests prepare files")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests prepare files")]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! What a scan finds, and what it says about what it could not look at.
-#![allow(clippy::disallowed_methods, reason = "tests prepare files")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests prepare files")]
 
 mod common;
 

@@ -144,36 +144,41 @@ fn packed_members(job: &Job) -> Vec<(String, PathBuf)> {
 }
 
 /// Copies one file, makes it durable, and compares digests.
+///
+/// The source is digested while the kernel copies, the copy while the disk writes. The copy is not read back from the
+/// disk itself: that a disk stored what it acknowledged, `fsync` tells.
 fn copy_item(item: &Item, to: &File, to_path: &Path, (space, progress): (&mut Space<'_>, &dyn Progress)) -> Result<()> {
     let from = FileReader::open(&item.from)?;
-    let is_unwanted = AtomicBool::new(false);
-    let digest_source = || digest_unless(&from, &is_unwanted);
-    let mut copy = || {
-        let copied = copy_bytes(&from, to, to_path, (space, progress));
-        is_unwanted.store(copied.is_err(), Ordering::Relaxed);
-        copied
-    };
-    // The source is digested while the kernel copies it.
-    let (copied, source) = if from.size() <= SMALL_BYTES {
-        (copy(), digest_source())
-    } else {
-        std::thread::scope(|scope| {
-            let source = scope.spawn(digest_source);
-            (copy(), source.join().unwrap_or_else(|_| Err(io::Error::other("a thread died"))))
-        })
-    };
+    let is_small = from.size() <= SMALL_BYTES;
+    let (copied, source) = with_digest(&from, is_small, || copy_bytes(&from, to, to_path, (&mut *space, progress)));
     copied?;
     space.spend(item);
-    fs::sync(to, to_path)?;
-    // What is compared is what the disk has, not what this process meant to write.
-    fs::drop_cache(to);
+    let (synced, copy) = with_digest(&FileReader::of(to, to_path)?, is_small, || fs::sync(to, to_path));
+    synced?;
     let source = source.map_err(|error| Error::io("read", &item.from, error))?;
-    let copy = digest(&FileReader::of(to, to_path)?).map_err(|error| Error::io("read the copy", to_path, error))?;
-    if source == copy {
+    if source == copy.map_err(|error| Error::io("read the copy", to_path, error))? {
         return Ok(());
     }
     let message = "the copy differs from its source, which changed meanwhile or lies on a failing disk:";
     Err(Error::new(ErrorKind::Corrupt, &item.from, message))
+}
+
+/// Digests `file` while `work` is done; the digest is given up when the work fails.
+fn with_digest(
+    file: &FileReader,
+    is_small: bool,
+    work: impl FnOnce() -> Result<()>,
+) -> (Result<()>, io::Result<blake3::Hash>) {
+    if is_small {
+        return (work(), digest(file));
+    }
+    let is_unwanted = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let digest = scope.spawn(|| digest_unless(file, &is_unwanted));
+        let worked = work();
+        is_unwanted.store(worked.is_err(), Ordering::Relaxed);
+        (worked, digest.join().unwrap_or_else(|_| Err(io::Error::other("a thread died"))))
+    })
 }
 
 fn copy_bytes(

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use ckpt_core::{ErrorKind, limits};
-use rustix::fs::{Advice, CWD, FlockOperation, OFlags, RenameFlags};
+use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::{FileReader, flags, point};
@@ -289,12 +289,5 @@ pub fn copy(from: &FileReader, to: &File, to_path: &Path, mut copied: impl FnMut
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(Error::io("read the source of", to_path, error)),
         }
-    }
-}
-
-/// Asks the system to forget the cached pages of a durable file, so that reading it again reads the disk.
-pub fn drop_cache(file: &File) {
-    if let Err(error) = rustix::fs::fadvise(file, 0, None, Advice::DontNeed) {
-        tracing::debug!(%error, "the page cache is kept");
     }
 }

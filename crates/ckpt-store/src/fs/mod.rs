@@ -20,8 +20,8 @@ pub(crate) mod fault;
 mod members;
 
 pub use change::{
-    Sink, copy, create_directories, create_directory_locked, create_locked, create_new, drop_cache, process_is_alive,
-    reflink, remove, remove_leftover, rename_aside, rename_new, rename_over, sync, sync_directory, write_all,
+    Sink, copy, create_directories, create_directory_locked, create_locked, create_new, process_is_alive, reflink,
+    remove, remove_leftover, rename_aside, rename_new, rename_over, sync, sync_directory, write_all,
 };
 pub use members::DirectoryMembers;
 

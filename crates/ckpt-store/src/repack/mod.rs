@@ -57,14 +57,13 @@ pub fn repack(from: &Path, to: &Path, progress: &dyn Progress) -> Result<()> {
 }
 
 /// Packs members, which are names relative to the unpacked directory with what holds them, into a temporary beside
-/// `target`: durable, read back from the disk and compared.
+/// `target`: durable, read back and compared.
 pub(crate) fn pack(members: &[(String, PathBuf)], target: &Path, advance: &dyn Fn(u64)) -> Result<Temporary> {
     let temporary = Temporary::file(target)?;
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, Sink(temporary.handle()));
     write(members, target, &mut out, advance)?;
     drop(out);
     temporary.sync()?;
-    fs::drop_cache(temporary.handle());
     if is_packed(members, target, &FileReader::of(temporary.handle(), temporary.path())?)? {
         return Ok(temporary);
     }

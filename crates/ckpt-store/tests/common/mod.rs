@@ -1,5 +1,10 @@
 //! Files and judgements for the tests of this crate.
-#![allow(clippy::disallowed_methods, dead_code, reason = "tests prepare files; each uses its own part of this")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    dead_code,
+    reason = "tests prepare files; each uses its own part of this"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
