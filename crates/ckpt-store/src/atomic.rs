@@ -166,3 +166,56 @@ pub fn replace_text(target: &Path, bytes: &[u8]) -> Result<()> {
     temporary.is_committed = true;
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests prepare files")]
+mod tests {
+    use super::*;
+
+    fn temporary(target: &Path) -> Temporary {
+        let temporary = Temporary::file(target).unwrap();
+        fs::write_all(temporary.handle(), temporary.path(), b"new").unwrap();
+        temporary
+    }
+
+    #[test]
+    fn where_nothing_may_be_nothing_is_overwritten() {
+        for has_flags in [true, false] {
+            fs::fault::forget_rename_flags(!has_flags);
+            let directory = tempfile::tempdir().unwrap();
+            let target = directory.path().join("x");
+            std::fs::write(&target, "old").unwrap();
+            let error = temporary(&target).commit(&Replacing::Nothing).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+            assert_eq!(std::fs::read(&target).unwrap(), b"old");
+            assert_eq!(fs::list(directory.path()).unwrap().len(), 1);
+        }
+        fs::fault::forget_rename_flags(false);
+    }
+
+    #[test]
+    fn a_name_aside_that_is_taken_meanwhile_is_not_overwritten() {
+        for has_flags in [true, false] {
+            fs::fault::forget_rename_flags(!has_flags);
+            let directory = tempfile::tempdir().unwrap();
+            let (target, aside) = (directory.path().join("x"), directory.path().join("aside"));
+            std::fs::write(&target, "old").unwrap();
+            std::fs::write(&aside, "other").unwrap();
+            let error = temporary(&target).commit(&Replacing::Aside(aside.clone())).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+            assert_eq!(std::fs::read(&target).unwrap(), b"old");
+            assert_eq!(std::fs::read(&aside).unwrap(), b"other");
+            assert_eq!(fs::list(directory.path()).unwrap().len(), 2);
+        }
+        fs::fault::forget_rename_flags(false);
+    }
+
+    #[test]
+    fn old_means_a_file_and_never_a_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("x");
+        std::fs::create_dir(&target).unwrap();
+        assert!(temporary(&target).commit(&Replacing::Old).is_err());
+        assert!(target.is_dir());
+    }
+}

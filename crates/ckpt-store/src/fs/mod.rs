@@ -1,6 +1,6 @@
 //! The only door to the file system: every error carries its path, and nothing else in this crate changes a file.
 //!
-//! This file looks; [`change`](self) is done in `change.rs`, and `members.rs` sees a directory as one checkpoint.
+//! This file looks, `change.rs` changes, and `members.rs` sees a directory as one checkpoint.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
