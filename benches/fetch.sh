@@ -65,14 +65,14 @@ total() { awk '{ wall += $1; cpu += $2 } END { print wall, cpu }'; }
 one=$({ best copy; best digest_source; } | total)
 both=$({ best copy; best digest_source; best digest_copy; } | total)
 ours=$(best fetch)
-row() { awk -v name="$1" -v ours="$ours" '{ split(ours, our); printf "| %-44s | %6.2f s | %6.2f s | %8.2f | %8.2f |\n", name, $1, $2, our[1] / $1, our[2] / $2 }' <<<"$2"; }
+row() { awk -v name="$1" -v ours="$ours" '{ split(ours, our); printf "| %-44s | %6.2f s | %6.2f s | %12.2f | %11.2f |\n", name, $1, $2, our[1] / $1, our[2] / $2 }' <<<"$2"; }
 
-filesystem=$(stat --file-system --format %T "$data")
+filesystem=$(df --output=fstype "$data" | tail -1)
 echo "$("$ckpt" --version), $(b3sum --version), $(cp --version | head -1), $filesystem, $(nproc) cores, load $(cut -d' ' -f1 /proc/loadavg)"
 echo "$(stat --format %s "$source") bytes, best of $rounds"
 echo
-echo "|                                              | wall     | CPU      | ckpt: × wall | × CPU |"
-echo "| ---                                          | ---:     | ---:     | ---:     | ---:     |"
+echo "|                                              | wall     | CPU      | ckpt, × wall | ckpt, × CPU |"
+echo "| ---                                          | ---:     | ---:     | ---:         | ---:        |"
 row "cp --reflink=auto; sync" "$(best copy)"
 row "b3sum of the source, cached" "$(best digest_source)"
 row "b3sum of the copy, from disk" "$(best digest_copy)"

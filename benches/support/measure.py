@@ -2,6 +2,7 @@
 
 import argparse
 import ctypes
+import importlib.util
 import json
 import os
 import platform
@@ -25,6 +26,8 @@ def arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--ckpt", type=Path, help="the program; built with cargo when not given")
     parser.add_argument("--rounds", type=int, default=5, help="how often all peers take their turn")
     given = parser.parse_args()
+    if not importlib.util.find_spec("torch"):
+        parser.error(f"{sys.executable} has no torch: run this with a Python that has")
     given.data = given.data.resolve()
     given.data.mkdir(parents=True, exist_ok=True)
     given.ckpt = (given.ckpt or build()).resolve()

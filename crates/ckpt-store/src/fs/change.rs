@@ -31,7 +31,11 @@ pub fn create_directories(path: &Path) -> Result<()> {
 /// It exists, or the system refuses. [`ErrorKind::Conflict`]: another process took it for a leftover.
 pub fn create_directory_locked(path: &Path) -> Result<File> {
     point().and_then(|()| fs::create_dir(path)).map_err(|error| Error::io("create the directory", path, error))?;
-    let opened = point().and_then(|()| File::open(path)).map_err(|error| Error::io("open", path, error));
+    let opened = point().and_then(|()| File::open(path)).map_err(|error| match error.kind() {
+        // Between the making and the opening there is no lock yet.
+        io::ErrorKind::NotFound => taken(path),
+        _ => Error::io("open", path, error),
+    });
     let locked = opened.and_then(|directory| lock(&directory, path).map(|()| directory));
     if locked.is_err()
         && let Err(error) = remove(path)
@@ -61,13 +65,16 @@ pub fn create_locked(path: &Path) -> Result<File> {
     Ok(file)
 }
 
+fn taken(path: &Path) -> Error {
+    Error::new(ErrorKind::Conflict, path, "another process took for a leftover what was just made:")
+}
+
 /// Best effort: some file systems have no locks, and there a leftover is simply kept longer.
 fn lock(file: &File, path: &Path) -> Result<()> {
-    let taken = || Error::new(ErrorKind::Conflict, path, "another process took this new file for a leftover:");
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
         // Between the making and the locking, somebody may have deleted it.
         Ok(()) if is_at(file, path) => Ok(()),
-        Ok(()) | Err(Errno::WOULDBLOCK) => Err(taken()),
+        Ok(()) | Err(Errno::WOULDBLOCK) => Err(taken(path)),
         Err(error) => {
             tracing::debug!(%error, "no lock on a temporary file");
             Ok(())
