@@ -17,7 +17,7 @@ use crate::fs::{self, DirectoryMembers, FileReader};
 pub fn inspect(candidate: &Candidate) -> Result<Inspection> {
     let path = &candidate.path;
     let mut inspection = match candidate.shape {
-        Shape::File => inspect::file(&candidate.name(), &FileReader::open(path)?)?,
+        Shape::File => inspect::file(&candidate.name(), &FileReader::open(path)?.for_facts())?,
         Shape::Index => {
             let parent = parent(path);
             inspect::index(&candidate.name(), &DirectoryMembers::flat(parent)?)?

@@ -1,9 +1,11 @@
 //! Element types, under the names that PyTorch gives them.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::borrow::Cow;
+
 /// The element type of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Dtype(String);
+pub struct Dtype(Cow<'static, str>);
 
 impl Dtype {
     /// From the name after `torch.`, aliases resolved: `half` is `float16`.
@@ -19,9 +21,9 @@ impl Dtype {
             "cfloat" => "complex64",
             "cdouble" => "complex128",
             "chalf" => "complex32",
-            other => other,
+            other => return Self(Cow::Owned(other.to_owned())),
         };
-        Self(name.to_owned())
+        Self(Cow::Borrowed(name))
     }
 
     /// From the name of a typed storage class; `None` for the untyped one, which holds bytes.
@@ -47,7 +49,7 @@ impl Dtype {
             "QUInt2x4" => "quint2x4",
             _ => return None,
         };
-        Some(Self(name.to_owned()))
+        Some(Self(Cow::Borrowed(name)))
     }
 
     /// From a safetensors dtype.
@@ -72,9 +74,9 @@ impl Dtype {
             "F8_E5M2" => "float8_e5m2",
             "F8_E8M0" => "float8_e8m0fnu",
             "F4" => "float4_e2m1fn_x2",
-            other => return Self(other.to_ascii_lowercase()),
+            other => return Self(Cow::Owned(other.to_ascii_lowercase())),
         };
-        Self(torch.to_owned())
+        Self(Cow::Borrowed(torch))
     }
 
     /// The name.
@@ -86,7 +88,7 @@ impl Dtype {
     /// Bits of one element; `None` for unknown types.
     #[must_use]
     pub fn bits(&self) -> Option<u64> {
-        Some(match self.0.as_str() {
+        Some(match &*self.0 {
             "complex128" => 128,
             "float64" | "int64" | "uint64" | "complex64" => 64,
             "float32" | "int32" | "uint32" | "qint32" | "complex32" => 32,
@@ -116,7 +118,7 @@ impl Dtype {
     #[must_use]
     pub fn number(&self, bytes: &[u8]) -> Option<f64> {
         #[expect(clippy::cast_precision_loss, reason = "metrics beyond 53 bits rank the same")]
-        Some(match (self.0.as_str(), bytes) {
+        Some(match (&*self.0, bytes) {
             ("float64", _) => f64::from_le_bytes(bytes.try_into().ok()?),
             ("float32", _) => f64::from(f32::from_le_bytes(bytes.try_into().ok()?)),
             ("float16", _) => half(u16::from_le_bytes(bytes.try_into().ok()?)),
@@ -140,7 +142,7 @@ impl Dtype {
     /// Whether the type can hold NaN or an infinity and is checked for them.
     #[must_use]
     pub fn is_float(&self) -> bool {
-        matches!(self.0.as_str(), "float64" | "float32" | "float16" | "bfloat16" | "float8_e4m3fn" | "float8_e5m2")
+        matches!(&*self.0, "float64" | "float32" | "float16" | "bfloat16" | "float8_e4m3fn" | "float8_e5m2")
     }
 
     /// Counts the elements of `bytes` that are NaN or infinite. A partial element at the end is ignored.
@@ -150,7 +152,7 @@ impl Dtype {
         fn count<const N: usize>(bytes: &[u8], is_special: impl Fn([u8; N]) -> bool) -> u64 {
             bytes.as_chunks::<N>().0.iter().filter(|element| is_special(**element)).count() as u64
         }
-        match self.0.as_str() {
+        match &*self.0 {
             "float64" => count::<8>(bytes, |e| u64::from_le_bytes(e) & 0x7ff0_0000_0000_0000 == 0x7ff0_0000_0000_0000),
             "float32" => count::<4>(bytes, |e| u32::from_le_bytes(e) & 0x7f80_0000 == 0x7f80_0000),
             "float16" => count::<2>(bytes, |e| u16::from_le_bytes(e) & 0x7c00 == 0x7c00),

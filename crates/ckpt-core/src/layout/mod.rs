@@ -84,8 +84,12 @@ impl TensorSummary {
         self.count = self.count.saturating_add(1);
         self.parameters = self.parameters.saturating_add(elements);
         self.bytes = self.bytes.saturating_add(bytes);
-        let count = self.dtypes.entry(dtype.to_owned()).or_insert(0);
-        *count = count.saturating_add(1);
+        match self.dtypes.get_mut(dtype) {
+            Some(count) => *count = count.saturating_add(1),
+            None => {
+                self.dtypes.insert(dtype.to_owned(), 1);
+            }
+        }
     }
 
     /// Adds what another file of the same checkpoint holds.

@@ -24,9 +24,9 @@ const MAPPINGS: usize = 64;
 pub fn read(opened: &Opened<'_>) -> io::Result<Facts> {
     let Some(pickle) = &opened.pickle else { return Ok(Facts::default()) };
     let reader = Reader { pickle, storages: &opened.storages, reads: Cell::new(0) };
-    let tensors = tensor::collect(pickle);
+    let tensors = opened.tensors();
     let tensors_outside = tensors.tensors.iter().filter(|(_, tensor)| !tensor.is_inside()).count() as u64;
-    let mut facts = Facts { tensors: summary(pickle, &tensors), tensors_outside, ..Facts::default() };
+    let mut facts = Facts { tensors: summary(pickle, tensors), tensors_outside, ..Facts::default() };
     let root = pickle.root();
     let ids: HashSet<NodeId> = tensors.tensors.iter().map(|(id, _)| *id).collect();
     let Some(items) = pickle.items(root) else {

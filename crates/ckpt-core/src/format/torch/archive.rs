@@ -1,14 +1,15 @@
 //! The zip container of `torch.save` since 1.6, packed or unpacked into a directory, and TorchScript archives.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 
 use super::storages::Storages;
-use super::{Opened, salvage, tensor};
+use super::tensor::StorageRef;
+use super::{Opened, salvage};
 use crate::finding::{Code, Finding};
 use crate::format::Format;
-use crate::format::pickle::{self, Pickle, PickleError, PickleProblem};
+use crate::format::pickle::{self, PickleError, PickleProblem};
 use crate::format::zip::{self, Archive, Entry, Method, Problem};
 use crate::limits;
 use crate::members::Members;
@@ -115,12 +116,15 @@ fn open_archive(source: &dyn ReadAt, archive: Archive) -> io::Result<Opened<'_>>
         ),
     };
     opened.findings.splice(0..0, findings);
-    if let Some(pickle) = &opened.pickle {
-        let sizes: HashMap<&str, u64> = archive.entries.iter().map(|entry| (entry.name.as_str(), entry.size)).collect();
-        opened
-            .findings
-            .extend(storage_findings(pickle, |key| sizes.get(format!("{root}/data/{key}").as_str()).copied()));
-    }
+    let mut name = format!("{root}/data/");
+    let folder = name.len();
+    let size_of = |key: &str| {
+        name.truncate(folder);
+        name.push_str(key);
+        archive.get(&name).map(|entry| entry.size)
+    };
+    let found = storage_findings(&opened.tensors().storages, size_of);
+    opened.findings.extend(found);
     if is_script {
         opened
             .findings
@@ -195,8 +199,10 @@ pub fn pickle_finding(name: &str, error: PickleError) -> Finding {
 }
 
 /// Compares every storage that the pickle names with the size of the member that should hold it.
-fn storage_findings(pickle: &Pickle, size_of: impl Fn(&str) -> Option<u64>) -> Vec<Finding> {
-    let storages = tensor::collect(pickle).storages;
+fn storage_findings(
+    storages: &BTreeMap<String, StorageRef>,
+    mut size_of: impl FnMut(&str) -> Option<u64>,
+) -> Vec<Finding> {
     let (mut missing, mut short) = (Vec::new(), Vec::new());
     for storage in storages.values() {
         match (size_of(&storage.key), storage.bytes()) {
@@ -245,10 +251,9 @@ pub fn open_directory<'a>(members: &'a dyn Members, prefix: &str) -> io::Result<
         Ok(pickle) => Opened { pickle: Some(pickle), ..Opened::new(format) },
         Err(error) => Opened::unusable(format, pickle_finding("data.pkl", error)),
     };
-    if let Some(pickle) = &opened.pickle {
-        let sizes = members.list();
-        opened.findings.extend(storage_findings(pickle, |key| sizes.get(&format!("{prefix}data/{key}")).copied()));
-    }
+    let size_of = |key: &str| members.list().get(&format!("{prefix}data/{key}")).copied();
+    let found = storage_findings(&opened.tensors().storages, size_of);
+    opened.findings.extend(found);
     opened.findings.push(Finding::info(
         Code::Unsupported,
         "a PyTorch archive unpacked into a directory: torch.load cannot open it until `ckpt repack DIR OUT.pth` has packed it again",

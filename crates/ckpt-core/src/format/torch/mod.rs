@@ -2,6 +2,8 @@
 //!
 //! The layouts are described in `docs/format.md`.
 
+use std::cell::OnceCell;
+
 use serde::{Deserialize, Serialize};
 
 use super::Format;
@@ -32,6 +34,7 @@ pub struct Opened<'a> {
     pub findings: Vec<Finding>,
     /// What is left of a file that was cut off.
     pub salvage: Option<Salvage>,
+    collected: OnceCell<tensor::Tensors>,
 }
 
 /// How much of a cut-off file is there.
@@ -56,7 +59,13 @@ impl Opened<'_> {
             storages: storages::Storages::Nowhere,
             findings: Vec::new(),
             salvage: None,
+            collected: OnceCell::new(),
         }
+    }
+
+    /// The tensors and storages of the state, collected once.
+    pub fn tensors(&self) -> &tensor::Tensors {
+        self.collected.get_or_init(|| self.pickle.as_ref().map(tensor::collect).unwrap_or_default())
     }
 
     fn unusable(format: Format, finding: Finding) -> Self {
