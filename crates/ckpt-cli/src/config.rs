@@ -88,7 +88,7 @@ impl Settings {
         // An absent file is no file; one that is there and cannot be read is an error.
         let files = surroundings::config_directory().map(|directory| directory.join("config.toml"));
         for file in files.into_iter().chain([PathBuf::from("ckpt.toml")]) {
-            if fs::status(&file).is_ok() {
+            if fs::status(&file).is_ok_and(|status| status.is_file) {
                 figment = figment.merge(Toml::file_exact(file));
             }
         }

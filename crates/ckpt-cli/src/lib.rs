@@ -14,6 +14,7 @@ mod error;
 pub mod exit;
 mod output;
 pub mod report;
+mod signals;
 
 pub use args::Cli;
 

@@ -202,7 +202,7 @@ fn the_index_makes_the_second_scan_say_the_same() {
     let first = place.run(&["scan", "--json", "kaggle:examples/data/kaggle"]);
     let second = place.run(&["scan", "--json", "kaggle:examples/data/kaggle"]);
     assert_eq!(first.stdout, second.stdout);
-    assert!(place.join("home/.cache/ckpt/index.json").is_file());
+    assert!(place.join("home/.cache/ckpt/index").is_dir());
     let without = Place::new();
     without.run(&["scan", "--no-index", "kaggle:examples/data/kaggle"]);
     assert!(!without.join("home/.cache").exists());

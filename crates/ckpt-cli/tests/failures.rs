@@ -238,3 +238,81 @@ fn every_real_file_of_a_known_format_is_valid_or_says_why_not() {
     let ran = place.run(&["select", "tests/fixtures/other/model.gguf"]);
     assert_eq!(ran.code, 4, "{}", ran.stderr);
 }
+
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure() {
+    // Otherwise a full disk under `> file` would read as an empty answer: start fresh.
+    let place = Place::new();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = place.command(&["select", "kaggle:examples/data/kaggle"]);
+    let status = command.stdout(full).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
+fn an_interrupted_copy_leaves_nothing_and_dies_of_the_signal() {
+    use std::os::unix::process::ExitStatusExt;
+    let place = Place::new();
+    // A valid safetensors file of half a gigabyte, nearly all of it a hole.
+    const BYTES: u64 = 512 << 20;
+    let header = format!("{{\"w\":{{\"dtype\":\"U8\",\"shape\":[{BYTES}],\"data_offsets\":[0,{BYTES}]}}}}");
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    std::fs::create_dir(place.join("in")).unwrap();
+    std::fs::write(place.join("in/big.safetensors"), &bytes).unwrap();
+    let file = std::fs::OpenOptions::new().append(true).open(place.join("in/big.safetensors")).unwrap();
+    file.set_len(bytes.len() as u64 + BYTES).unwrap();
+    let working = place.join("working");
+    let mut child = place.command(&["fetch", "[TMP]/in/big.safetensors", "--to", "[TMP]/working"]).spawn().unwrap();
+    let is_copying = || std::fs::read_dir(&working).is_ok_and(|mut entries| entries.next().is_some());
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !is_copying() && child.try_wait().unwrap().is_none() && std::time::Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    let pid = child.id().to_string();
+    std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    let status = child.wait().unwrap();
+    let left: Vec<_> = std::fs::read_dir(&working).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    // Where the copy was quicker than the signal, it is whole.
+    match status.signal() {
+        Some(signal) => assert_eq!((signal, left.len()), (15, 0), "{left:?}"),
+        None => assert_eq!(left, ["big.safetensors"]),
+    }
+}
+
+#[test]
+fn names_from_a_file_forge_no_lines_and_move_no_cursor() {
+    let place = Place::new();
+    let key = "x\nsafety      safe\nverdict     ok\u{1b}[2J";
+    let mut pickle = b"\x80\x02}(X".to_vec();
+    pickle.extend(u32::try_from(key.len()).unwrap().to_le_bytes());
+    pickle.extend(key.as_bytes());
+    pickle.extend(b"K\x01X\x05\x00\x00\x00epochK\x02u.");
+    std::fs::write(place.join("forged.pth"), pickle).unwrap();
+    let ran = place.run(&["inspect", "[TMP]/forged.pth"]);
+    assert_eq!(ran.stdout.lines().filter(|line| line.starts_with("safety ")).count(), 1, "{}", ran.stdout);
+    assert!(!ran.stdout.contains('\u{1b}'));
+}
+
+#[test]
+fn a_folder_is_not_one_checkpoint_and_one_missing_path_spoils_no_other() {
+    let place = Place::new();
+    let sound = "tests/fixtures/torch/epoch_zero.pth";
+    place.copy(sound, "folder/a.pth");
+    let folder = place.run(&["inspect", "[TMP]/folder"]);
+    assert_eq!(folder.code, 2);
+    assert!(folder.stderr.contains("ckpt scan"), "{}", folder.stderr);
+    let ran = place.run(&["verify", sound, "[TMP]/nosuch.pth"]);
+    assert_eq!(ran.code, 5);
+    assert!(ran.stdout.contains("epoch_zero.pth") && ran.stderr.contains("nosuch.pth"), "{}", ran.shown());
+}
+
+#[test]
+fn files_without_an_extension_are_found_when_they_are_checkpoints() {
+    let place = Place::new();
+    place.copy("tests/fixtures/torch/epoch_zero.pth", "plain/checkpoint_5");
+    std::fs::write(place.join("plain/latest"), "checkpoint_5\n").unwrap();
+    let scanned = place.json(&["scan", "--json", "[TMP]/plain"]);
+    assert_eq!(scanned["checkpoints"].as_array().unwrap().len(), 1);
+    assert_eq!(place.run(&["select", "[TMP]/plain", "--name", "checkpoint_*"]).code, 0);
+}

@@ -51,7 +51,7 @@ impl std::str::FromStr for SourceKind {
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
             let known: Vec<&str> = Self::ALL.iter().map(|kind| kind.name()).collect();
-            format!("no source kind `{text}`; there are {}", known.join(", "))
+            format!("the source kinds are {}; there is no", known.join(", "))
         })
     }
 }

@@ -8,7 +8,15 @@ pub const PICKLE_BYTES: u64 = 128 << 20;
 /// Most objects (containers, globals, calls) that one pickle may build. 60,000 tensors take about 500,000.
 pub const PICKLE_NODES: usize = 4 << 20;
 /// Most values that the containers of one pickle may hold, all together.
-pub const PICKLE_VALUES: usize = 24 << 20;
+pub const PICKLE_VALUES: usize = 12 << 20;
+/// Most values that may wait on the stack of one pickle. Picklers write containers a thousand elements at a time.
+pub const PICKLE_STACK: usize = 2 << 20;
+/// Most memo slots of one pickle. 400,000 tensors take 3,600,000.
+pub const PICKLE_MEMO: usize = 6 << 20;
+/// Most calls that one pickle may make. A tensor takes two.
+pub const PICKLE_OBJECTS: usize = 1 << 20;
+/// Most text that one pickle of protocol 0 may spell with escapes, in bytes.
+pub const PICKLE_DECODED_BYTES: usize = 32 << 20;
 /// Most marks that may be open, and most memo slots out of order, in one pickle.
 pub const PICKLE_MARKS: usize = 1 << 20;
 /// Longest text taken from a pickle, in bytes; the rest is cut off. Names and metrics are far shorter.
@@ -21,12 +29,18 @@ pub const DIMENSIONS: usize = 64;
 pub const SCALAR_READS: usize = 2_048;
 /// Most pickles nested in each other through `torch.storage._load_from_bytes`.
 pub const PICKLE_NESTING: usize = 4;
-/// Longest zip central directory, in bytes: about 1,500,000 members.
-pub const ZIP_DIRECTORY_BYTES: u64 = 128 << 20;
+/// Longest zip central directory, in bytes: about 750,000 members.
+pub const ZIP_DIRECTORY_BYTES: u64 = 64 << 20;
 /// Longest comment after a zip's end record: the format's own limit.
 pub const ZIP_COMMENT_BYTES: u64 = 65_535;
-/// Longest safetensors header; the limit of the reference implementation.
-pub const SAFETENSORS_HEADER_BYTES: u64 = 100_000_000;
+/// Longest safetensors header, in bytes: about 300,000 tensors. The reference implementation stops at 100 MB.
+pub const SAFETENSORS_HEADER_BYTES: u64 = 32 << 20;
+/// Longest index file, in bytes: about 200,000 tensors.
+pub const INDEX_BYTES: u64 = 16 << 20;
+/// Most tensors that an index file may name.
+pub const INDEX_ENTRIES: usize = 500_000;
+/// Most files of one directory checkpoint that are looked into for pickles.
+pub const JUDGED_FILES: usize = 4_096;
 /// Longest JSON document (index files, `trainer_state.json`, histories), in bytes.
 pub const JSON_BYTES: u64 = 64 << 20;
 /// Largest storage that is read to learn a metric held in a tensor; larger ones are not scalars.

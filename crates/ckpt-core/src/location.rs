@@ -70,12 +70,11 @@ impl Location {
         }
     }
 
-    /// The directory where training writes, when the location says so.
+    /// The directory where training writes, when it follows from the location.
     #[must_use]
     pub fn working(&self) -> Option<PathBuf> {
         match self {
-            Self::Path(_) => None,
-            Self::Working(path) => Some(path.clone()),
+            Self::Path(_) | Self::Working(_) => None,
             Self::Kaggle(root) => Some(root.join("working").join("checkpoints")),
         }
     }

@@ -111,7 +111,7 @@ pub fn is_metric_name(name: &str) -> bool {
         || !words(name).any(|word| SETTINGS.split_ascii_whitespace().any(|known| word == known))
 }
 
-/// Finds the metric that a request means: the exact name, else the one name that ends with it.
+/// Finds the metric that a request means: the exact name, else the one name that ends with it after `.`, `/` or `_`.
 ///
 /// # Errors
 /// The names that match equally well; empty when none does.
@@ -130,7 +130,7 @@ pub fn resolve<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Re
                 && name
                     .to_ascii_lowercase()
                     .strip_suffix(&wanted.to_ascii_lowercase())
-                    .is_some_and(|head| head.ends_with(['.', '/']))
+                    .is_some_and(|head| head.ends_with(['.', '/', '_']))
         })
         .collect();
     close.sort_unstable();
@@ -206,5 +206,6 @@ mod tests {
         assert_eq!(resolve("mAP50(B)", known), Ok("metrics/mAP50(B)"));
         assert_eq!(resolve("accuracy", known), Err(vec!["train.accuracy", "val.accuracy"]));
         assert_eq!(resolve("acc", known), Err(vec![]));
+        assert_eq!(resolve("accuracy", ["eval_accuracy", "eval_loss"]), Ok("eval_accuracy"));
     }
 }

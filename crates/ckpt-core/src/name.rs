@@ -18,6 +18,9 @@ const STRONG: &[&str] = &["pth", "pt", "ckpt", "safetensors", "pt2", "keras", "g
 const WEAK: &[&str] =
     &["bin", "tar", "pkl", "pickle", "h5", "hdf5", "npz", "msgpack", "model", "pyt", "th", "t7", "weights"];
 
+/// What names without an extension begin with, when they are checkpoints.
+const BARE: &[&str] = &["checkpoint", "ckpt", "latest", "last", "best", "model", "epoch", "step", "iter", "state"];
+
 /// What a file's name claims; `None` for names that no checkpoint has, hidden and temporary files among them.
 #[must_use]
 pub fn claim(name: &str) -> Option<Claim> {
@@ -25,7 +28,9 @@ pub fn claim(name: &str) -> Option<Claim> {
     if lower.starts_with('.') {
         return None;
     }
-    let (stem, extension) = lower.rsplit_once('.')?;
+    let Some((stem, extension)) = lower.rsplit_once('.') else {
+        return BARE.iter().any(|word| lower.starts_with(word)).then_some(Claim::Weak);
+    };
     if extension == "tar" && (stem.ends_with(".pth") || stem.ends_with(".pt") || stem.ends_with(".ckpt")) {
         return Some(Claim::Strong);
     }
@@ -248,6 +253,8 @@ mod tests {
         assert_eq!(claim("a.PTH"), Some(Claim::Strong));
         assert_eq!(claim("a.pth.tar"), Some(Claim::Strong));
         assert_eq!(claim("a.bin"), Some(Claim::Weak));
+        assert_eq!(claim("checkpoint_5"), Some(Claim::Weak));
+        assert_eq!(claim("Makefile"), None);
         assert_eq!(claim("model.safetensors.index.json"), Some(Claim::Strong));
     }
 

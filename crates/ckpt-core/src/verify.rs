@@ -163,6 +163,7 @@ impl FromStr for Condition {
     /// let condition: Condition = "accuracy >= 0.8".parse()?;
     /// assert_eq!(condition.to_string(), "accuracy>=0.8");
     /// assert!("accuracy".parse::<Condition>().is_err());
+    /// assert!("accuracy=>0.8".parse::<Condition>().is_err());
     /// # Ok::<(), ckpt_core::Error>(())
     /// ```
     fn from_str(text: &str) -> Result<Self> {
@@ -178,7 +179,11 @@ impl FromStr for Condition {
             let (metric, bound) = text.split_once(operator)?;
             let bound: f64 = bound.trim().parse().ok()?;
             let metric = metric.trim();
-            (!metric.is_empty() && !bound.is_nan()).then(|| Self { metric: metric.to_owned(), comparison, bound })
+            (!metric.is_empty() && !metric.contains(['<', '>', '=', '!']) && !bound.is_nan()).then(|| Self {
+                metric: metric.to_owned(),
+                comparison,
+                bound,
+            })
         });
         parsed.ok_or_else(|| Error::new(ErrorKind::Invalid, text, "not a condition such as accuracy>=0.8:"))
     }

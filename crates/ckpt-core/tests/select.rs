@@ -124,6 +124,29 @@ fn an_unknown_metric_is_an_error_that_lists_those_seen() {
     let error = chosen_of(&[draft("a.pth", &[("accuracy", 0.8), ("val_loss", 0.1)])], &best("f1")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("accuracy, val_loss"), "{error}");
+    let conditional = Criteria { conditions: vec!["f1>=0.5".parse().unwrap()], ..latest() };
+    assert_eq!(
+        chosen_of(&[draft("a.pth", &[("accuracy", 0.8)])], &conditional).unwrap_err().kind(),
+        ErrorKind::Invalid
+    );
+}
+
+#[test]
+fn where_no_value_can_be_compared_the_choice_says_so() {
+    let drafts =
+        [draft("a.pth", &[("epoch", 1.0), ("loss", f64::NAN)]), draft("b.pth", &[("epoch", 2.0), ("loss", f64::NAN)])];
+    let selection = chosen_of(&drafts, &best("loss")).unwrap();
+    assert_eq!(selection.selected().unwrap().candidate.name(), "b.pth");
+    assert!(selection.warnings[0].contains("by position alone"), "{:?}", selection.warnings);
+}
+
+#[test]
+fn a_link_that_was_asked_for_by_name_is_called_by_that_name() {
+    let mut linked = draft("checkpoint-1.pth", &[("epoch", 1.0)]).verified(&Expectations::default());
+    linked.candidate.aliases.push(PathBuf::from("model_best.pth"));
+    let criteria = Criteria { names: vec!["model_best*".parse().unwrap()], ..latest() };
+    let selection = select(vec![linked], &criteria).unwrap();
+    assert_eq!(selection.selected().unwrap().candidate.name(), "model_best.pth");
 }
 
 #[test]
@@ -153,6 +176,10 @@ fn a_percentage_beside_fractions_is_not_the_best() {
         draft("z.pth", &[("accuracy", 87.5)]),
     ];
     assert_eq!(taken(&percentages, &best("accuracy")), "z.pth");
+    // As many of each: a run that tells percentages begins low.
+    let run = [(0.0, 0.5), (1.0, 1.0), (2.0, 55.0), (3.0, 88.0)];
+    let run = run.map(|(epoch, accuracy)| draft(&format!("e{epoch}.pth"), &[("epoch", epoch), ("accuracy", accuracy)]));
+    assert_eq!(taken(&run, &best("accuracy")), "e3.pth");
     // A loss has no scale.
     assert_eq!(taken(&[draft("p.pth", &[("loss", 87.5)]), draft("q.pth", &[("loss", 0.9)])], &best("loss")), "q.pth");
 }

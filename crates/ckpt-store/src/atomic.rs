@@ -4,9 +4,11 @@
 //! durable. A process that dies leaves the target as it was and at most a temporary behind, which [`clean`] removes: the
 //! lock on it has died with its writer. What was under the target's name never goes through a temporary one.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ckpt_core::ErrorKind;
@@ -20,6 +22,32 @@ const MARK: &str = ".ckpt-tmp-";
 const GIVEN_UP: Duration = Duration::from_secs(3600);
 /// How often a new name is tried when another process took the new file for a leftover.
 const ATTEMPTS: usize = 8;
+
+/// The temporaries that this process writes. Whoever renames one holds it, so that [`abandon_all`] deletes nothing that is
+/// on its way to its name.
+static LIVE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn live() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Deletes every temporary that this process has not given its name yet; returns how many.
+///
+/// For a process that is about to end because of a signal: end it right afterwards. What still writes to a temporary then
+/// fails to give it its name and leaves the target as it was.
+pub fn abandon_all() -> usize {
+    let mut live = live();
+    let abandoned = std::mem::take(&mut *live);
+    let is_deleted = |path: &PathBuf| match fs::remove(path) {
+        Ok(()) => true,
+        // One that was not made yet, or a directory that another thread just wrote to: the next `clean` finds it.
+        Err(error) => {
+            tracing::debug!(%error, "a temporary is left behind");
+            false
+        }
+    };
+    abandoned.iter().filter(|path| is_deleted(path) || is_deleted(path)).count()
+}
 
 /// A temporary name beside a target. Dropping it deletes what was written.
 #[derive(Debug)]
@@ -72,11 +100,17 @@ impl Temporary {
         let mut attempt = 1;
         loop {
             let path = temporary_name(target);
-            match create(&path) {
+            // Before it is there: a signal in between would leave it behind.
+            live().insert(path.clone());
+            let error = match create(&path) {
                 Ok(handle) => return Ok(Self { path, target: target.to_owned(), handle, is_committed: false }),
-                Err(error) if error.kind() == ErrorKind::Conflict && attempt < ATTEMPTS => attempt += 1,
-                Err(error) => return Err(error),
+                Err(error) => error,
+            };
+            live().remove(&path);
+            if error.kind() != ErrorKind::Conflict || attempt == ATTEMPTS {
+                return Err(error);
             }
+            attempt += 1;
         }
     }
 
@@ -106,24 +140,33 @@ impl Temporary {
     /// [`ckpt_core::ErrorKind::AlreadyExists`] when something appeared under a name where nothing may be. The target
     /// is as it was, or complete.
     pub fn commit(mut self, replacing: &Replacing) -> Result<()> {
+        self.rename(replacing)?;
+        fs::sync_directory(parent(&self.target))
+    }
+
+    fn rename(&mut self, replacing: &Replacing) -> Result<()> {
+        let mut live = live();
         match replacing {
             Replacing::Nothing => fs::rename_new(&self.path, &self.target)?,
             Replacing::Aside(aside) => fs::rename_aside(&self.path, &self.target, aside)?,
             Replacing::Old => fs::rename_over(&self.path, &self.target)?,
         }
+        live.remove(&self.path);
         self.is_committed = true;
-        fs::sync_directory(parent(&self.target))
+        Ok(())
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.is_committed
-            && let Err(error) = fs::remove(&self.path)
-        {
+        if self.is_committed {
+            return;
+        }
+        if let Err(error) = fs::remove(&self.path) {
             // The next call of `clean` finds it.
             tracing::debug!(%error, "a temporary is left behind");
         }
+        live().remove(&self.path);
     }
 }
 
@@ -162,9 +205,7 @@ fn is_old(path: &Path) -> bool {
 pub fn replace_text(target: &Path, bytes: &[u8]) -> Result<()> {
     let mut temporary = Temporary::file(target)?;
     fs::write_all(temporary.handle(), temporary.path(), bytes)?;
-    fs::rename_over(&temporary.path, target)?;
-    temporary.is_committed = true;
-    Ok(())
+    temporary.rename(&Replacing::Old)
 }
 
 #[cfg(test)]

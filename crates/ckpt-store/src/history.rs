@@ -5,13 +5,17 @@ use std::path::{Path, PathBuf};
 
 use ckpt_core::candidate::{Source, file_name};
 use ckpt_core::history::{self, History};
-use ckpt_core::limits;
 use ckpt_core::location::Location;
 use ckpt_core::select::NamePattern;
 
 use crate::error::Result;
 use crate::fs;
 use crate::inspect::parent;
+use crate::scan::leads_astray;
+
+/// Largest history that is read. Parsed, it takes several times its size in memory; a record of every step of a long
+/// training takes less.
+const BYTES: u64 = 32 << 20;
 
 /// The names that trainers give to their histories.
 pub const NAMES: [&str; 7] = [
@@ -52,12 +56,15 @@ pub fn find(locations: &[Location], names: &[NamePattern], depth: usize) -> Vec<
                     continue;
                 }
                 let mut below = Vec::new();
-                for (name, _) in entries {
+                for (name, is_link) in entries {
                     let path = directory.join(&name);
                     let Ok(status) = fs::status(&path) else { continue };
                     let name = file_name(&path);
-                    if status.is_directory && level < depth && !name.starts_with('.') {
-                        below.push((path, level + 1));
+                    if status.is_directory {
+                        let is_walked = level < depth && !name.starts_with('.');
+                        if is_walked && !(is_link && leads_astray(location, &path)) {
+                            below.push((path, level + 1));
+                        }
                     } else if status.is_file && names.iter().any(|pattern| pattern.matches(&name)) {
                         found.push(Found { path, source: location.source(&directory) });
                     }
@@ -74,6 +81,6 @@ pub fn find(locations: &[Location], names: &[NamePattern], depth: usize) -> Vec<
 /// # Errors
 /// It cannot be read, or is no history.
 pub fn read(path: &Path) -> Result<History> {
-    let bytes = fs::read(path, limits::JSON_BYTES)?;
+    let bytes = fs::read(path, BYTES)?;
     Ok(history::parse(&path.display().to_string(), &bytes)?)
 }

@@ -1,13 +1,17 @@
 //! The index of past inspections, so that a second scan reads nothing that did not change.
 //!
 //! An entry is used only while path, size, times of modification and of change, and inode are what they were; for a
-//! checkpoint of several files, those of every file; and while its other names are the same, which tell facts too. An entry whose file changed within two seconds of being inspected is
-//! not kept: a later change within the clock's granularity could leave all of them the same. The index is a cache:
-//! losing it costs time and nothing else, so it is written without `fsync`.
+//! checkpoint of several files, those of every file; and while its other names are the same, which tell facts too. An
+//! entry whose file changed within two seconds of being inspected is not kept: a later change within the clock's
+//! granularity could leave all of them the same. The index is a cache: losing it costs time and nothing else, so it is
+//! written without `fsync`.
+//!
+//! It lies in `index/`, one file for each directory that holds candidates, named by the digest of that directory's path,
+//! so that looking at five checkpoints does not read what is known of thousands elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ckpt_core::candidate::{Candidate, Shape};
 use ckpt_core::inspect::{Inspection, index_shards};
@@ -20,11 +24,18 @@ use crate::{atomic, inspect};
 
 /// Changes with every change of what an inspection says.
 const VERSION: &str = concat!("ckpt-index-2-", env!("CARGO_PKG_VERSION"));
-/// Most entries kept, and most bytes they may take; the least recently written go first.
-const ENTRIES: usize = 50_000;
-const BYTES: usize = 64 << 20;
+/// Most entries kept in one file, and most bytes it may take; the least recently written go first.
+const ENTRIES: usize = 20_000;
+const BYTES: usize = 16 << 20;
+/// Most files, and most bytes of all of them; the least recently written go first.
+const KEPT: Kept = Kept { files: 10_000, bytes: 64 << 20 };
 /// Changes younger than this may still be followed by one that leaves the same times.
 const SETTLE_NS: i64 = 2_000_000_000;
+
+struct Kept {
+    files: usize,
+    bytes: u64,
+}
 
 #[derive(Serialize, Deserialize)]
 struct Entry {
@@ -39,30 +50,31 @@ struct Stored {
     entries: BTreeMap<String, Entry>,
 }
 
-/// The index, as it was read and with what was added since.
-pub struct Index {
-    path: Option<PathBuf>,
-    known: BTreeMap<String, Entry>,
+/// What is known of the candidates in one directory: as it was read, and what was added since.
+#[derive(Default)]
+struct Part {
+    known: OnceLock<BTreeMap<String, Entry>>,
     added: Mutex<BTreeMap<String, Entry>>,
+}
+
+/// The index: its parts are read when a candidate of their directory is asked for.
+pub struct Index {
+    directory: Option<PathBuf>,
+    /// By the names of their files.
+    parts: Mutex<HashMap<String, Arc<Part>>>,
 }
 
 impl Index {
     /// An index that remembers nothing.
     #[must_use]
     pub fn none() -> Self {
-        Self { path: None, known: BTreeMap::new(), added: Mutex::new(BTreeMap::new()) }
+        Self { directory: None, parts: Mutex::default() }
     }
 
-    /// Reads the index in `directory`; one that is damaged or of another version counts as empty.
+    /// The index in the cache `directory`; a part that is damaged or of another version counts as empty.
     #[must_use]
     pub fn open(directory: &Path) -> Self {
-        let path = directory.join("index.json");
-        let stored = fs::read(&path, BYTES as u64 * 2)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice::<Stored>(&bytes).ok())
-            .filter(|stored| stored.version == VERSION);
-        let known = stored.map(|stored| stored.entries).unwrap_or_default();
-        Self { path: Some(path), known, added: Mutex::new(BTreeMap::new()) }
+        Self { directory: Some(directory.join("index")), parts: Mutex::default() }
     }
 
     /// The inspection of a candidate: the remembered one where nothing changed, else a new one.
@@ -70,45 +82,102 @@ impl Index {
     /// # Errors
     /// The candidate could not be looked at.
     pub fn inspect(&self, candidate: &Candidate, now_ns: i64) -> Result<Inspection> {
-        if self.path.is_none() {
-            return inspect::inspect(candidate);
-        }
-        let key = std::path::absolute(&candidate.path)
-            .unwrap_or_else(|_| candidate.path.clone())
-            .to_string_lossy()
-            .into_owned();
+        let Some(directory) = &self.directory else { return inspect::inspect(candidate) };
+        let path = std::path::absolute(&candidate.path).unwrap_or_else(|_| candidate.path.clone());
+        let key = path.to_string_lossy().into_owned();
         let before = fingerprint(candidate)?;
-        if let Some(entry) = self.known.get(&key).filter(|entry| entry.fingerprint == before.text) {
+        let name = part_name(inspect::parent(&path));
+        let part = Arc::clone(locked(&self.parts).entry(name.clone()).or_default());
+        let known = part.known.get_or_init(|| read_part(&directory.join(name)));
+        if let Some(entry) = known.get(&key).filter(|entry| entry.fingerprint == before.text) {
             return Ok(entry.inspection.clone());
         }
         let inspection = inspect::inspect(candidate)?;
         let is_settled = before.changed_ns.saturating_add(SETTLE_NS) < now_ns;
         if is_settled && fingerprint(candidate)?.text == before.text {
             let entry = Entry { written_ns: now_ns, fingerprint: before.text, inspection: inspection.clone() };
-            self.added.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key, entry);
+            locked(&part.added).insert(key, entry);
         }
         Ok(inspection)
     }
 
-    /// Writes what was added.
+    /// Writes the parts to which something was added, and deletes the oldest ones when there are too many.
     ///
     /// # Errors
     /// The cache directory cannot be written to. Nothing is lost but time.
-    pub fn save(mut self) -> Result<()> {
-        let added = std::mem::take(&mut *self.added.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        let Some(path) = self.path.as_ref().filter(|_| !added.is_empty()) else { return Ok(()) };
-        self.known.extend(added);
-        let bytes = document(self.known)
-            .map_err(|error| crate::Error::new(ckpt_core::ErrorKind::Internal, path, error.to_string()))?;
-        let directory = inspect::parent(path);
+    pub fn save(self) -> Result<()> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        let parts = std::mem::take(&mut *locked(&self.parts));
+        let is_changed = |part: &Part| !locked(&part.added).is_empty();
+        let changed: Vec<_> = parts.into_iter().filter(|(_, part)| is_changed(part)).collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
         fs::create_directories(directory)?;
         atomic::clean(directory)?;
-        atomic::replace_text(path, &bytes)
+        for (name, part) in changed {
+            // All who looked things up are done: nobody else has it.
+            let Some(part) = Arc::into_inner(part) else { continue };
+            write_part(&directory.join(name), part)?;
+        }
+        prune(directory, &KEPT)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The name of the file for the candidates in a directory. Two of one name would only share a file: the entries in it
+/// have whole paths.
+fn part_name(directory: &Path) -> String {
+    format!("{}.json", blake3::hash(directory.as_os_str().as_encoded_bytes()).to_hex())
+}
+
+fn read_part(path: &Path) -> BTreeMap<String, Entry> {
+    let stored = fs::read(path, BYTES as u64)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Stored>(&bytes).ok())
+        .filter(|stored| stored.version == VERSION);
+    stored.map(|stored| stored.entries).unwrap_or_default()
+}
+
+fn write_part(path: &Path, part: Part) -> Result<()> {
+    let mut entries = part.known.into_inner().unwrap_or_default();
+    entries.extend(part.added.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let bytes = document(entries)
+        .map_err(|error| crate::Error::new(ckpt_core::ErrorKind::Internal, path, error.to_string()))?;
+    atomic::replace_text(path, &bytes)
+}
+
+/// Deletes the least recently written parts that are too many or too much.
+fn prune(directory: &Path, kept: &Kept) -> Result<()> {
+    let mut parts = Vec::new();
+    for (name, _) in fs::list(directory)? {
+        let path = directory.join(name);
+        // What is gone by now was deleted by another process; what is no part is not ours.
+        let is_part = path.extension().is_some_and(|extension| extension == "json");
+        if let Some(status) = is_part.then(|| fs::status(&path).ok()).flatten() {
+            parts.push((std::cmp::Reverse(status.modified_ns), status.size, path));
+        }
+    }
+    parts.sort();
+    let mut bytes = 0_u64;
+    for (index, (_, size, path)) in parts.iter().enumerate() {
+        bytes = bytes.saturating_add(*size);
+        if index < kept.files && bytes <= kept.bytes {
+            continue;
+        }
+        if let Err(error) = fs::remove(path) {
+            tracing::debug!(%error, "an old part of the index stays");
+        }
+    }
+    Ok(())
 }
 
 /// The newest entries that fit, as [`Stored`] reads them.
 fn document(entries: BTreeMap<String, Entry>) -> serde_json::Result<Vec<u8>> {
+    const END: &[u8] = b"}}";
     let mut entries: Vec<(String, Entry)> = entries.into_iter().collect();
     entries.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.written_ns));
     let mut bytes = b"{\"version\":".to_vec();
@@ -121,13 +190,13 @@ fn document(entries: BTreeMap<String, Entry>) -> serde_json::Result<Vec<u8>> {
         serde_json::to_writer(&mut bytes, key)?;
         bytes.push(b':');
         serde_json::to_writer(&mut bytes, entry)?;
-        if bytes.len() > BYTES {
+        if bytes.len() + END.len() > BYTES {
             bytes.truncate(kept);
             break;
         }
         separator = ",";
     }
-    bytes.extend(b"}}");
+    bytes.extend(END);
     Ok(bytes)
 }
 
@@ -175,6 +244,7 @@ fn fingerprint(candidate: &Candidate) -> Result<Fingerprint> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests prepare files")]
 mod tests {
     use super::*;
 
@@ -201,11 +271,11 @@ mod tests {
 
     #[test]
     fn the_index_stays_within_its_bytes() {
-        let entries: BTreeMap<String, Entry> = (0..100).map(|time| (format!("{time}"), entry(time, 1000))).collect();
+        let entries: BTreeMap<String, Entry> = (0..30).map(|time| (format!("{time}"), entry(time, 1000))).collect();
         let document = document(entries).unwrap();
-        assert!(document.len() <= BYTES + 2);
+        assert!(document.len() <= BYTES);
         let kept = serde_json::from_slice::<Stored>(&document).unwrap().entries;
-        assert!(kept.len() > 50 && kept.contains_key("99") && !kept.contains_key("0"), "{}", kept.len());
+        assert!(kept.len() > 10 && kept.contains_key("29") && !kept.contains_key("0"), "{}", kept.len());
     }
 
     #[test]
@@ -217,5 +287,26 @@ mod tests {
             let back = kept(BTreeMap::from([("x".to_owned(), entry)]));
             assert_eq!(back["x"].inspection.epoch.map(|epoch| epoch.get().to_bits()), Some(value.to_bits()));
         }
+    }
+    #[test]
+    fn the_parts_written_longest_ago_go_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let put = |name: &str, bytes: usize, age: u64| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, vec![b' '; bytes]).unwrap();
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000 - age);
+            std::fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+        };
+        let left = || -> Vec<String> {
+            let entries = fs::list(directory.path()).unwrap().into_iter();
+            entries.map(|(name, _)| name.to_string_lossy().into_owned()).collect()
+        };
+        for (name, bytes, age) in [("a.json", 10, 3), ("b.json", 10, 1), ("c.json", 10, 2), ("other", 99, 9)] {
+            put(name, bytes, age);
+        }
+        prune(directory.path(), &Kept { files: 9, bytes: 29 }).unwrap();
+        assert_eq!(left(), ["b.json", "c.json", "other"]);
+        prune(directory.path(), &Kept { files: 1, bytes: 29 }).unwrap();
+        assert_eq!(left(), ["b.json", "other"]);
     }
 }

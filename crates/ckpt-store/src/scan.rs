@@ -32,6 +32,10 @@ pub struct Place {
     pub kind: SourceKind,
     /// Whether it could be looked at.
     pub is_readable: bool,
+    /// Whether something below it was left out although it could be looked at: what lies deeper than the limit or behind
+    /// a link that is not followed, or more than one scan looks at. `problem` says what. A choice among the candidates
+    /// may miss one there.
+    pub is_partial: bool,
     /// Why not, or what was wrong there.
     pub problem: Option<String>,
 }
@@ -134,10 +138,22 @@ impl<'a> Walk<'a> {
 
     fn place(&mut self, path: &Path, kind: SourceKind) -> &mut Place {
         let index = *self.places.entry(path.to_owned()).or_insert_with(|| {
-            self.found.places.push(Place { path: path.to_owned(), kind, is_readable: true, problem: None });
+            self.found.places.push(Place {
+                path: path.to_owned(),
+                kind,
+                is_readable: true,
+                is_partial: false,
+                problem: None,
+            });
             self.found.places.len() - 1
         });
         &mut self.found.places[index]
+    }
+
+    fn partial(&mut self, path: &Path, kind: SourceKind, problem: String) {
+        let place = self.place(path, kind);
+        place.is_partial = true;
+        place.problem = Some(problem);
     }
 
     fn unreadable(&mut self, path: &Path, kind: SourceKind, problem: String) {
@@ -159,8 +175,7 @@ impl<'a> Walk<'a> {
                 let problem = format!(
                     "too large: {DIRECTORIES} directories or {CANDIDATES} candidates were passed; not all was looked at"
                 );
-                self.place(&top, location.source(&top).kind).problem = Some(problem);
-                return;
+                return self.partial(&top, location.source(&top).kind, problem);
             }
             self.directory(&directory, &mut pending);
         }
@@ -180,14 +195,20 @@ impl<'a> Walk<'a> {
         if *depth >= self.depth {
             if !listing.directories.is_empty() {
                 let problem = format!("deeper than {} levels: what is below was not looked at", self.depth);
-                self.place(path, source.kind).problem = Some(problem);
+                self.partial(path, source.kind, problem);
             }
             return;
         }
         // Reversed, because the last one pushed is walked first.
         for (name, status, is_link) in listing.directories.into_iter().rev() {
             if !name.as_encoded_bytes().starts_with(b".") && !SKIPPED.iter().any(|skipped| name == *skipped) {
-                let below = Pending { location, path: path.join(name), status, depth: depth + 1 };
+                let path = path.join(name);
+                if is_link && leads_astray(location, &path) {
+                    let problem = "a link to above the place that is scanned, or into `/proc` or `/sys`: not followed";
+                    self.partial(&path, source.kind, problem.to_owned());
+                    continue;
+                }
+                let below = Pending { location, path, status, depth: depth + 1 };
                 if is_link { &mut self.linked_directories } else { &mut *pending }.push(below);
             }
         }
@@ -282,6 +303,18 @@ impl<'a> Walk<'a> {
             modified_ns: status.modified_ns,
         });
     }
+}
+
+/// Whether a link leads to a directory that holds a root of its location, or to `/`, or to where the kernel shows itself.
+///
+/// Whoever points at one run would have the whole machine walked. Links to elsewhere are followed: datasets and the
+/// directories of runs are put together from them.
+pub(crate) fn leads_astray(location: &Location, link: &Path) -> bool {
+    let Ok(target) = fs::canonical(link) else { return true };
+    let holds = |root: PathBuf| fs::canonical(&root).is_ok_and(|root| root != target && root.starts_with(&target));
+    target == Path::new("/")
+        || ["/proc", "/sys"].iter().any(|own| target.starts_with(own))
+        || location.roots().into_iter().any(holds)
 }
 
 fn claim(name: &OsStr) -> Option<Claim> {

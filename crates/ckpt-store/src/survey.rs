@@ -17,6 +17,9 @@ use crate::index::Index;
 use crate::scan::{self, Place};
 use crate::verify;
 
+/// Most candidates inspected at the same time: each may hold a pickle of `limits::PICKLE_BYTES` and what is built from it.
+const WORKERS: usize = 4;
+
 /// How to look.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -66,17 +69,27 @@ pub fn survey(
         progress.advance(1);
         verified
     };
-    // One candidate is not worth a pool of threads.
-    let verified: Vec<Option<Verified>> = if candidates.len() < 4 {
-        candidates.into_iter().map(judge).collect()
-    } else {
-        candidates.into_par_iter().map(judge).collect()
-    };
+    let verified = side_by_side(candidates, &judge);
     progress.end();
     if let Err(error) = index.save() {
         tracing::debug!(%error, "the index of inspections was not saved");
     }
     Ok(Survey { places, verified: verified.into_iter().flatten().collect() })
+}
+
+/// Judges the candidates, at most [`WORKERS`] at a time.
+fn side_by_side(
+    candidates: Vec<Candidate>,
+    judge: &(dyn Fn(Candidate) -> Option<Verified> + Sync),
+) -> Vec<Option<Verified>> {
+    // Fewer are not worth a pool of threads.
+    let workers = if candidates.len() < 4 { 1 } else { rayon::current_num_threads().min(WORKERS) };
+    let pool = (workers > 1).then(|| rayon::ThreadPoolBuilder::new().num_threads(workers).build());
+    match pool {
+        Some(Ok(pool)) => pool.install(|| candidates.into_par_iter().map(judge).collect()),
+        // Where there are no threads to be had, it takes longer.
+        Some(Err(_)) | None => candidates.into_iter().map(judge).collect(),
+    }
 }
 
 /// One candidate, judged; `None` when it only looked like one.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ckpt_core::ErrorKind;
 use ckpt_core::progress::Silent;
 use ckpt_store::fetch::{Options, fetch};
-use common::{fixture, names, put, read_only, tree};
+use common::{Mounted, fixture, names, put, read_only, tree};
 
 const HERE: &str = "CKPT_TEST_KILLED";
 const KILLS: u32 = 50;
@@ -90,27 +90,6 @@ fn a_killed_fetch_leaves_the_old_or_the_new_and_the_next_one_cleans_up() {
     }
     println!("{KILLS} kills: {before} before the commit, {left} with a temporary left behind");
     assert!(before > 0 && left > 0, "no kill came while it copied");
-}
-
-/// A small file system in memory.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn new(path: PathBuf, options: &str) -> Option<Self> {
-        std::fs::create_dir_all(&path).unwrap();
-        let done = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&path).output();
-        if done.is_ok_and(|output| output.status.success()) {
-            return Some(Self(path));
-        }
-        println!("SKIPPED: no file system can be mounted here");
-        None
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        assert!(Command::new("umount").arg(&self.0).status().is_ok_and(|status| status.success()));
-    }
 }
 
 #[test]

@@ -12,8 +12,9 @@ use ckpt_core::inspect::DirectoryKind;
 use ckpt_core::progress::{Progress, Silent, Unit};
 use ckpt_core::verify::{Expectations, Verified};
 use ckpt_store::fetch::{Fetched, Options, fetch};
+use ckpt_store::fs::DirectoryMembers;
 use ckpt_store::{Result, atomic, inspect};
-use common::{fixture, names, newer, older, put, read_only, tree, writable};
+use common::{Mounted, allow, by_nobody, fixture, names, newer, older, put, read_only, tree, writable};
 
 /// A place for a source and one to copy to.
 struct Places {
@@ -67,6 +68,82 @@ fn what_training_may_write_stays_where_it_is() {
     assert_eq!((fetched.path, fetched.is_copied), (places.to().join("x.pth"), true));
     let here = fetch(&writable(&source), source.parent().unwrap(), &always, &Silent).unwrap();
     assert_eq!((here.path, here.is_copied), (source, false));
+}
+
+#[test]
+fn what_lies_on_a_read_only_mount_is_copied_wherever_it_was_found() {
+    let places = Places::new();
+    let Some(mount) = Mounted::new(places.directory.path().join("input"), "size=8m") else { return };
+    let (file, whole) = (put(&newer(), &places.source("x.pth")), places.source("checkpoint-8"));
+    put(&fixture("hf/run/checkpoint-8"), &whole);
+    let link = places.directory.path().join("best.pth");
+    symlink(&file, &link).unwrap();
+    let chosen = [&file, &whole, &link].map(|path| writable(path));
+    assert!(!fetch(&chosen[0], &places.to(), &Options::default(), &Silent).unwrap().is_copied);
+    mount.make_read_only();
+    for chosen in chosen {
+        let fetched = fetch(&chosen, &places.to(), &Options::default(), &Silent).unwrap();
+        assert!(fetched.is_copied, "{}", chosen.candidate.path.display());
+        assert_eq!(tree(&fetched.path), tree(&chosen.candidate.path));
+    }
+}
+
+#[test]
+fn what_lies_where_this_user_may_not_write_is_copied() {
+    const HERE: &str = "CKPT_TEST_UNWRITABLE";
+    if let Some((_, root)) = std::env::vars().find(|(name, _)| name == HERE) {
+        let root = PathBuf::from(root);
+        let fetched = |name: &str| {
+            fetch(&writable(&root.join(name)), &root.join("to"), &Options::default(), &Silent).unwrap().is_copied
+        };
+        assert!(fetched("input/x.pth"));
+        assert!(!fetched("mine/y.pth"), "a file that is read-only in a directory that is not");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    put(&newer(), &path("input/x.pth"));
+    allow(&put(&older(), &path("mine/y.pth")), 0o444);
+    std::fs::create_dir(path("to")).unwrap();
+    for (name, mode) in [("", 0o755), ("input", 0o555), ("mine", 0o777), ("to", 0o777)] {
+        allow(&path(name), mode);
+    }
+    by_nobody("what_lies_where_this_user_may_not_write_is_copied", HERE, directory.path());
+    allow(&path("input"), 0o755);
+}
+
+#[test]
+fn a_link_to_a_directory_outside_a_checkpoint_is_not_followed_and_what_is_missing_is_said() {
+    let places = Places::new();
+    let whole = put(&fixture("hf/run/checkpoint-8"), &places.source("checkpoint-8"));
+    std::fs::create_dir_all(places.directory.path().join("private")).unwrap();
+    std::fs::write(places.directory.path().join("private/key"), "secret").unwrap();
+    symlink("../../private", whole.join("more")).unwrap();
+    let members = DirectoryMembers::open(&whole).unwrap();
+    assert!(members.statuses().iter().all(|(name, _)| !name.starts_with("more")));
+    assert!(members.problem().unwrap().contains("`more`"));
+    let error = places.fetch(&whole, "checkpoint-8").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Incomplete);
+    assert!(error.to_string().contains("`more` in it is a link out of it"), "{error}");
+    assert!(!places.to().exists());
+}
+
+#[test]
+fn links_within_a_checkpoint_and_to_files_elsewhere_are_copied_as_what_they_stand_for() {
+    let places = Places::new();
+    let whole = put(&fixture("hf/run/checkpoint-8"), &places.source("checkpoint-8"));
+    let expected = tree(&whole);
+    let blob = places.directory.path().join("blob");
+    std::fs::rename(whole.join("model.safetensors"), &blob).unwrap();
+    symlink(&blob, whole.join("model.safetensors")).unwrap();
+    std::fs::create_dir(whole.join("within")).unwrap();
+    symlink("within", whole.join("again")).unwrap();
+    // The way to the checkpoint is itself a link.
+    let link = places.directory.path().join("checkpoint-9");
+    symlink(&whole, &link).unwrap();
+    let fetched = fetch(&read_only(&link), &places.to(), &Options::default(), &Silent).unwrap();
+    assert_eq!(tree(&fetched.path), expected);
+    assert!(std::fs::symlink_metadata(fetched.path.join("model.safetensors")).unwrap().is_file());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ckpt_core::inspect::Inspection;
 use ckpt_store::index::Index;
 use ckpt_store::inspect;
-use common::{fixture, newer, older, put};
+use common::{fixture, names, newer, older, put};
 
 /// A moment by which everything that was written so far has settled.
 fn later() -> i64 {
@@ -25,9 +25,22 @@ fn inspected(cache: &Path, path: &Path) -> Inspection {
     inspection
 }
 
+/// The files of the index.
+fn parts(cache: &Path) -> Vec<PathBuf> {
+    let names = if cache.exists() { names(&cache.join("index")) } else { Vec::new() };
+    names.into_iter().map(|name| cache.join("index").join(name)).collect()
+}
+
+/// The only file of the index.
+fn part(cache: &Path) -> PathBuf {
+    let parts = parts(cache);
+    assert_eq!(parts.len(), 1, "{parts:?}");
+    parts[0].clone()
+}
+
 /// Changes what the index remembers, so that what comes from it can be told from what was read.
 fn forge(cache: &Path) {
-    let path = cache.join("index.json");
+    let path = part(cache);
     let text = std::fs::read_to_string(&path).unwrap();
     let mut document: serde_json::Value = serde_json::from_str(&text).unwrap();
     for entry in document["entries"].as_object_mut().unwrap().values_mut() {
@@ -122,13 +135,13 @@ fn a_file_that_may_still_change_within_the_same_tick_is_not_remembered() {
     let index = Index::open(&cache);
     index.inspect(&inspect::candidate(&path).unwrap(), now).unwrap();
     index.save().unwrap();
-    assert!(!cache.join("index.json").exists(), "there is nothing to remember");
+    assert!(parts(&cache).is_empty(), "there is nothing to remember");
 }
 
 #[test]
 fn an_index_that_is_damaged_or_of_another_version_counts_as_empty() {
     let (_directory, cache, path) = remembered(&newer(), "x.pth");
-    let index = cache.join("index.json");
+    let index = part(&cache);
     let whole = std::fs::read_to_string(&index).unwrap();
     let damaged = [
         String::new(),
@@ -151,4 +164,20 @@ fn a_cache_that_cannot_be_written_costs_nothing_but_time() {
     let index = Index::open(&path.join("below a file"));
     assert!(index.inspect(&inspect::candidate(&path).unwrap(), later()).is_ok());
     assert!(index.save().is_err());
+}
+
+#[test]
+fn what_is_known_of_other_directories_is_neither_read_nor_written() {
+    let (directory, cache, path) = remembered(&newer(), "x.pth");
+    let first = part(&cache);
+    // Whoever wrote this one would fail.
+    std::fs::remove_file(&first).unwrap();
+    std::fs::create_dir(&first).unwrap();
+    let other = put(&older(), &directory.path().join("below/y.pth"));
+    assert!(!is_remembered(&inspected(&cache, &other)));
+    assert_eq!(parts(&cache).len(), 2);
+    assert!(first.is_dir());
+    std::fs::remove_dir(&first).unwrap();
+    assert!(!is_remembered(&inspected(&cache, &path)));
+    assert_eq!(parts(&cache).len(), 2);
 }

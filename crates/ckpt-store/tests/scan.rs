@@ -3,20 +3,22 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread::ThreadId;
 
 use ckpt_core::candidate::{Shape, SourceKind};
 use ckpt_core::inspect::DirectoryKind;
 use ckpt_core::location::Location;
-use ckpt_core::progress::Silent;
+use ckpt_core::progress::{Progress, Silent, Unit};
 use ckpt_core::verify::Expectations;
 use ckpt_store::scan::{DEFAULT_DEPTH, Scan, scan};
 use ckpt_store::{Options, survey};
-use common::{fixture, kaggle, names, newer, older, put};
+use common::{allow, by_nobody, fixture, kaggle, names, newer, older, put};
 
 fn scan_path(path: &Path) -> Scan {
     scan(&[Location::Path(path.to_owned())], DEFAULT_DEPTH)
@@ -80,8 +82,6 @@ fn a_place_that_is_not_there_or_no_directory_is_a_row_and_the_scan_goes_on() {
 /// Permission bits do not bind root, so that the scan is made by a process of nobody.
 #[test]
 fn an_unreadable_directory_is_a_row_and_the_scan_goes_on() {
-    use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::process::CommandExt;
     const HERE: &str = "CKPT_TEST_UNREADABLE";
     let here = std::env::vars().find(|(name, _)| name == HERE).map(|(_, path)| PathBuf::from(path));
     if let Some(root) = here {
@@ -96,22 +96,10 @@ fn an_unreadable_directory_is_a_row_and_the_scan_goes_on() {
     for name in ["a", "b", "c"] {
         put(&newer(), &directory.path().join(name).join("x.pth"));
     }
-    let allow = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
     allow(directory.path(), 0o755);
     allow(&directory.path().join("b"), 0o000);
-    // Nobody may not reach the directory of the test's own executable.
-    let executable = directory.path().join("test");
-    std::fs::copy(std::env::current_exe().unwrap(), &executable).unwrap();
-    allow(&executable, 0o755);
-    let mut child = std::process::Command::new(&executable);
-    child.args(["--exact", "an_unreadable_directory_is_a_row_and_the_scan_goes_on"]).env(HERE, directory.path());
-    if rustix::process::geteuid().is_root() {
-        child.uid(65_534).gid(65_534);
-    }
-    let output = child.current_dir("/").output().unwrap();
+    by_nobody("an_unreadable_directory_is_a_row_and_the_scan_goes_on", HERE, directory.path());
     allow(&directory.path().join("b"), 0o755);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
 }
 
 #[test]
@@ -137,6 +125,47 @@ fn links_in_circles_end() {
     let scan = scan_path(directory.path());
     assert_eq!(found(&scan, directory.path()), ["a/b/x.pth"]);
     assert!(scan.candidates[0].aliases.is_empty());
+}
+
+#[test]
+fn a_link_to_above_the_location_is_a_row_and_one_to_elsewhere_is_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    put(&newer(), &path("runs/1/x.pth"));
+    put(&older(), &path("private/y.pth"));
+    put(&fixture("torch/zip_default.pth"), &path("data/z.pth"));
+    symlink("../..", path("runs/1/up")).unwrap();
+    symlink("/", path("runs/1/all")).unwrap();
+    symlink("/proc/self", path("runs/1/self")).unwrap();
+    symlink("../../data", path("runs/1/data")).unwrap();
+    let scan = scan_path(&path("runs"));
+    assert_eq!(found(&scan, directory.path()), ["runs/1/x.pth", "runs/1/data/z.pth"]);
+    for name in ["up", "all", "self"] {
+        let place = scan.places.iter().find(|place| place.path == path("runs/1").join(name)).unwrap();
+        assert!(place.is_readable && place.is_partial && place.problem.is_some(), "{name}");
+    }
+}
+
+#[test]
+fn at_most_four_candidates_are_inspected_at_the_same_time() {
+    struct Threads(Mutex<HashSet<ThreadId>>);
+    impl Progress for Threads {
+        fn begin(&self, _what: &str, _total: u64, _unit: Unit) {}
+        fn advance(&self, _count: u64) {
+            self.0.lock().unwrap().insert(std::thread::current().id());
+        }
+        fn end(&self) {}
+    }
+    let directory = tempfile::tempdir().unwrap();
+    for number in 0..200 {
+        put(&newer(), &directory.path().join(format!("{number}.pth")));
+    }
+    let locations = [Location::Path(directory.path().to_owned())];
+    let threads = Threads(Mutex::default());
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(16).build().unwrap();
+    let survey = pool.install(|| survey(&locations, &Expectations::default(), &Options::default(), &threads)).unwrap();
+    assert_eq!(survey.verified.len(), 200);
+    assert!((1..=4).contains(&threads.0.lock().unwrap().len()));
 }
 
 #[test]
@@ -243,9 +272,12 @@ fn what_lies_deeper_than_the_limit_is_said() {
     assert_eq!(found(&shallow, directory.path()), ["1/2/x.pth"]);
     let (is_readable, why) = problem(&shallow, &directory.path().join("1/2")).unwrap();
     assert!(is_readable && why.starts_with("deeper than 2 levels"), "{why}");
+    let partial: Vec<&Path> =
+        shallow.places.iter().filter(|place| place.is_partial).map(|place| &*place.path).collect();
+    assert_eq!(partial, [directory.path().join("1/2")]);
     let deep = scan(&location, 3);
     assert_eq!(found(&deep, directory.path()), ["1/2/x.pth", "1/2/3/y.pth"]);
-    assert!(deep.places.iter().all(|place| place.problem.is_none()));
+    assert!(deep.places.iter().all(|place| place.problem.is_none() && !place.is_partial));
 }
 
 #[test]

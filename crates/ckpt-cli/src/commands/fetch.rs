@@ -4,16 +4,17 @@ use std::path::PathBuf;
 
 use ckpt_core::ErrorKind;
 use ckpt_core::verify::{Expectations, Verified};
-use ckpt_store::{fetch, inspect, verify};
+use ckpt_store::{fetch, verify};
 use clap::Args;
 
-use super::progress;
+use super::{one, progress};
 use crate::args::To;
 use crate::config::Settings;
 use crate::error::{Failure, Result};
 use crate::exit;
 use crate::output::Output;
 use crate::report::FetchReport;
+use crate::signals::clean_up_when_stopped;
 
 /// Arguments of `ckpt fetch`.
 #[derive(Debug, Args)]
@@ -32,8 +33,8 @@ pub(crate) struct Fetch {
 
 impl Fetch {
     pub(crate) fn run(&self, settings: &Settings, out: &Output) -> Result<u8> {
-        let candidate = inspect::candidate(&self.path)?;
-        let inspection = inspect::inspect(&candidate)?;
+        clean_up_when_stopped();
+        let (candidate, inspection) = one(&self.path)?;
         let deep = if self.deep { Some(verify::deep(&candidate)?) } else { None };
         let expected = Expectations { allow_unsafe: self.allow_unsafe, ..Expectations::default() };
         let verified = Verified::new(candidate, inspection, deep, &expected);

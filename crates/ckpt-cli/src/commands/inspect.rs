@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use ckpt_core::verify::{Expectations, Verified};
-use ckpt_store::inspect;
 use clap::Args;
 
+use super::one;
 use crate::error::Result;
 use crate::exit;
-use crate::output::{Output, text};
+use crate::output::Output;
+use crate::output::text::{self, one_line};
 use crate::report::InspectReport;
 
 /// Arguments of `ckpt inspect`.
@@ -24,16 +25,14 @@ impl Inspect {
     pub(crate) fn run(&self, out: &Output) -> Result<u8> {
         let mut failed = None;
         for (index, path) in self.paths.iter().enumerate() {
-            let inspected = inspect::candidate(path).and_then(|candidate| {
-                let inspection = inspect::inspect(&candidate)?;
-                Ok(Verified::new(candidate, inspection, None, &Expectations::default()))
-            });
+            let inspected = one(path)
+                .map(|(candidate, inspection)| Verified::new(candidate, inspection, None, &Expectations::default()));
             match inspected {
                 Ok(verified) if out.is_json() && self.paths.len() == 1 => out.document(&InspectReport::new(&verified)),
                 Ok(verified) if out.is_json() => out.line(&InspectReport::new(&verified)),
                 Ok(verified) => out.answer(&format!("{}{}", if index > 0 { "\n" } else { "" }, shown(&verified))),
-                Err(error) if self.paths.len() == 1 => return Err(error.into()),
-                Err(error) => failed = Some(out.error(&error.into())),
+                Err(error) if self.paths.len() == 1 => return Err(error),
+                Err(error) => failed = Some(out.error(&error)),
             }
         }
         Ok(failed.map_or(exit::DONE, |_| exit::PARTIAL))
@@ -104,7 +103,7 @@ pub(crate) fn shown(verified: &Verified) -> String {
     lines.push(("bytes read", inspection.bytes_read.to_string()));
     lines.into_iter().fold(String::new(), |mut text, (name, value)| {
         // Writing to a string cannot fail.
-        writeln!(text, "{name:<12}{}", value.trim_end()).ok();
+        writeln!(text, "{name:<12}{}", one_line(value.trim_end())).ok();
         text
     })
 }

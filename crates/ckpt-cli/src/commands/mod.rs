@@ -1,10 +1,14 @@
 //! One file for each command: its arguments, the library calls, the report.
 
-use ckpt_core::candidate::SourceKind;
+use std::path::Path;
+
+use ckpt_core::candidate::{Candidate, Shape, SourceKind};
+use ckpt_core::inspect::{DirectoryKind, Inspection};
 use ckpt_core::location::Location;
 use ckpt_core::select::{Choice, Criteria, Nothing, Selection};
 use ckpt_core::verify::Expectations;
 use ckpt_core::{Error, ErrorKind};
+use ckpt_store::inspect as inspect_store;
 use ckpt_store::{Options, Survey};
 
 use crate::args::{Command, Where, Which};
@@ -96,6 +100,18 @@ fn either<'a>(flag: &'a Vec<String>, configured: &'a Vec<String>) -> &'a Vec<Str
     if flag.is_empty() { configured } else { flag }
 }
 
+/// The one checkpoint at a path, and what it says.
+pub(crate) fn one(path: &Path) -> Result<(Candidate, Inspection)> {
+    let candidate = inspect_store::candidate(path)?;
+    let inspection = inspect_store::inspect(&candidate)?;
+    let is_unpacked = matches!(candidate.shape, Shape::Directory(DirectoryKind::Unpacked));
+    if is_unpacked && inspection.findings.iter().any(|finding| finding.message == "`data.pkl` is missing") {
+        let message = format!("`{}` is a directory and not one checkpoint", path.display());
+        return Err(Failure::new(ErrorKind::Invalid, message).with_hint("`ckpt scan DIR` shows the checkpoints in it"));
+    }
+    Ok((candidate, inspection))
+}
+
 /// scan → inspect → verify, as configured.
 pub(crate) fn survey(
     locations: &[Location],
@@ -121,7 +137,7 @@ pub(crate) fn choose(
     let locations = place.resolve(settings)?;
     let (criteria, expected) = (which.criteria(settings)?, which.expectations(settings));
     let survey = survey(&locations, &expected, settings, false)?;
-    for place in survey.places.iter().filter(|place| !place.is_readable) {
+    for place in survey.places.iter().filter(|place| place.problem.is_some()) {
         let problem = place.problem.as_deref().unwrap_or("unreadable");
         out.note(&format!("note: `{}`: {problem}", place.path.display()));
     }
@@ -140,9 +156,16 @@ fn explain(selection: &Selection, is_asked: bool, out: &Output) {
             out.note(&format!("{mark} {}: {}", verified.candidate.path.display(), outcome.reason));
         }
     }
-    for damaged in selection.fell_back_from() {
+    const SHOWN: usize = 8;
+    if selection.fell_back_from().count() > SHOWN {
+        out.note("warning: fell back from many damaged ones; `--explain` names them all");
+    }
+    for damaged in selection.fell_back_from().take(SHOWN) {
         let reason = damaged.verdict.reason().map_or("damaged", |finding| finding.message.as_str());
         out.note(&format!("warning: fell back from `{}`: {reason}", damaged.candidate.path.display()));
+    }
+    for warning in &selection.warnings {
+        out.note(&format!("warning: {warning}"));
     }
     if let Some(chosen) = selection.selected() {
         out.note(&format!("selected `{}`: {}", chosen.candidate.path.display(), selection.reason()));

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::exit;
 use crate::output::Output;
 use crate::report::FetchReport;
+use crate::signals::clean_up_when_stopped;
 
 /// Arguments of `ckpt repack`.
 #[derive(Debug, Args)]
@@ -23,6 +24,7 @@ pub(crate) struct Repack {
 
 impl Repack {
     pub(crate) fn run(&self, settings: &Settings, out: &Output) -> Result<u8> {
+        clean_up_when_stopped();
         repack::repack(&self.directory, &self.output, &progress(settings))?;
         let path = self.output.display().to_string();
         if out.is_json() {

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::exit;
 use crate::output::Output;
 use crate::report::SelectReport;
+use crate::signals::clean_up_when_stopped;
 
 /// Arguments of `ckpt resume`.
 #[derive(Debug, Args)]
@@ -28,6 +29,7 @@ pub(crate) struct Resume {
 
 impl Resume {
     pub(crate) fn run(&self, settings: &Settings, out: &Output) -> Result<u8> {
+        clean_up_when_stopped();
         let (locations, selection) = choose(&self.place, &self.which, settings, out)?;
         let mut report = SelectReport::new("ckpt.resume/1", &selection);
         let Some(chosen) = selection.selected() else {

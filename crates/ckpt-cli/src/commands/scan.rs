@@ -55,7 +55,7 @@ impl Scan {
 
 fn note(verified: &Verified) -> String {
     match verified.verdict.reason().or_else(|| verified.verdict.findings.first()) {
-        Some(finding) => format!("{}: {}", finding.code.name(), finding.message),
+        Some(finding) => text::one_line(&format!("{}: {}", finding.code.name(), finding.message)),
         None => String::new(),
     }
 }
@@ -100,12 +100,12 @@ pub(crate) fn grouped(survey: &Survey) -> String {
                 continue;
             }
             // Writing to a string cannot fail, here and below.
-            writeln!(lines, "  {}", place.path.display()).ok();
+            writeln!(lines, "  {}", text::one_line(&place.path.display().to_string())).ok();
             if let Some(problem) = &place.problem {
                 writeln!(lines, "    ! {problem}").ok();
             }
             for verified in inside {
-                let name = verified.candidate.name();
+                let name = text::one_line(&verified.candidate.name());
                 let size = text::size(verified.inspection.bytes);
                 writeln!(lines, "    {:<8}{name} ({size})", text::verdict(verified)).ok();
                 writeln!(

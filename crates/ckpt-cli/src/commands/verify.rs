@@ -1,12 +1,12 @@
 //! `ckpt verify`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ckpt_core::verify::{Expectations, Verified};
-use ckpt_store::{inspect, verify};
+use ckpt_store::verify;
 use clap::Args;
 
-use super::progress;
+use super::{one, progress};
 use crate::config::Settings;
 use crate::error::Result;
 use crate::exit;
@@ -41,11 +41,16 @@ impl Verify {
         let shown = progress(settings);
         shown.begin("verifying", self.paths.len() as u64, Unit::Items);
         let mut verified = Vec::with_capacity(self.paths.len());
+        let mut failed = 0;
         for path in &self.paths {
-            let candidate = inspect::candidate(path)?;
-            let inspection = inspect::inspect(&candidate)?;
-            let deep = if self.deep { Some(verify::deep(&candidate)?) } else { None };
-            verified.push(Verified::new(candidate, inspection, deep, &expected));
+            match self.judged(path, &expected) {
+                Ok(judged) => verified.push(judged),
+                Err(error) if self.paths.len() == 1 => return Err(error),
+                Err(error) => {
+                    out.error(&error);
+                    failed += 1;
+                }
+            }
             shown.advance(1);
         }
         shown.end();
@@ -55,22 +60,38 @@ impl Verify {
             out.document(&VerifyReport {
                 schema: "ckpt.verify/1",
                 deep: self.deep,
-                valid: valid == verified.len(),
+                valid: failed == 0 && valid == verified.len(),
                 checkpoints,
             });
         } else {
             for item in &verified {
-                out.answer(&format!("{}\t{}", text::verdict(item), item.candidate.path.display()));
+                out.answer(&format!(
+                    "{}\t{}",
+                    text::verdict(item),
+                    text::one_line(&item.candidate.path.display().to_string())
+                ));
                 for finding in &item.verdict.findings {
-                    out.answer(&format!("\t{} {}: {}", finding.severity.name(), finding.code.name(), finding.message));
+                    out.answer(&format!(
+                        "\t{} {}: {}",
+                        finding.severity.name(),
+                        finding.code.name(),
+                        text::one_line(&finding.message)
+                    ));
                 }
             }
         }
         Ok(match valid {
+            _ if failed > 0 => exit::PARTIAL,
             _ if valid == verified.len() => exit::DONE,
             0 if verified.iter().all(|item| item.verdict.is_only_unsafe()) => exit::REFUSED,
             0 => exit::NONE_VALID,
             _ => exit::PARTIAL,
         })
+    }
+
+    fn judged(&self, path: &Path, expected: &Expectations) -> Result<Verified> {
+        let (candidate, inspection) = one(path)?;
+        let deep = if self.deep { Some(verify::deep(&candidate)?) } else { None };
+        Ok(Verified::new(candidate, inspection, deep, expected))
     }
 }

@@ -81,7 +81,7 @@ impl Output {
     /// Tells the person at the terminal something beside the answer.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
-            print(&mut io::stderr().lock(), text);
+            print(&mut io::stderr().lock(), &text::harmless(text));
         }
     }
 
@@ -106,18 +106,26 @@ impl Output {
             for hint in &failure.hints {
                 text.push_str(&format!("\n\nhint: {hint}"));
             }
-            print(&mut stderr, &text);
+            print(&mut stderr, &text::harmless(&text));
         }
         failure.exit_code
     }
 }
 
-/// A reader that has gone away (`ckpt scan | head`) ends the program quietly and successfully.
+/// A reader that has gone away (`ckpt scan | head`) ends the program quietly and successfully. An answer that could not be
+/// written for another reason, such as a full disk, must not pass for an empty one.
 fn print(stream: &mut impl Write, text: &str) {
     let result = stream
         .write_all(text.as_bytes())
-        .and_then(|()| if text.ends_with('\n') { Ok(()) } else { stream.write_all(b"\n") });
-    if result.is_err() {
-        std::process::exit(i32::from(exit::DONE));
+        .and_then(|()| if text.ends_with('\n') { Ok(()) } else { stream.write_all(b"\n") })
+        .and_then(|()| stream.flush());
+    match result {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(i32::from(exit::DONE)),
+        Err(error) => {
+            // Where stderr is what failed there is nobody left to tell.
+            writeln!(io::stderr(), "error: the answer could not be written\n  caused by: {error}").ok();
+            std::process::exit(i32::from(exit::FAILED));
+        }
     }
 }

@@ -31,7 +31,9 @@ pub(crate) fn facts(inspection: &Inspection) -> String {
     if let Some(step) = inspection.step {
         parts.push(format!("step {step}"));
     }
-    parts.extend(inspection.metrics.iter().take(6).map(|metric| format!("{}={}", metric.name, number(metric.value))));
+    parts.extend(
+        inspection.metrics.iter().take(6).map(|metric| format!("{}={}", one_line(&metric.name), number(metric.value))),
+    );
     if parts.is_empty() { "no epoch or metric told".to_owned() } else { parts.join(", ") }
 }
 
@@ -52,11 +54,28 @@ pub(crate) fn verdict(verified: &Verified) -> &'static str {
     }
 }
 
+/// Text from a file, on one line and without what a terminal obeys: control characters are shown as escapes.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, char| {
+        if char.is_control() {
+            shown.extend(char.escape_default());
+        } else {
+            shown.push(char);
+        }
+        shown
+    })
+}
+
+/// Several lines without what a terminal obeys.
+pub(crate) fn harmless(text: &str) -> String {
+    text.split('\n').map(one_line).collect::<Vec<_>>().join("\n")
+}
+
 /// Rows of columns as tab-separated text.
 pub(crate) fn tab_separated(rows: &[Vec<String>]) -> String {
     let mut text = String::new();
     for row in rows {
-        let cells: Vec<String> = row.iter().map(|cell| cell.replace(['\t', '\n'], " ")).collect();
+        let cells: Vec<String> = row.iter().map(|cell| one_line(cell)).collect();
         // Writing to a string cannot fail.
         writeln!(text, "{}", cells.join("\t")).ok();
     }
@@ -74,6 +93,13 @@ mod tests {
         {
             assert_eq!(size(bytes), text);
         }
+    }
+
+    #[test]
+    fn a_name_from_a_file_forges_no_line_and_moves_no_cursor() {
+        assert_eq!(one_line("x\nverdict ok\u{1b}[2J"), "x\\nverdict ok\\u{1b}[2J");
+        assert_eq!(harmless("a\n\u{7}b"), "a\n\\u{7}b");
+        assert_eq!(one_line("modèle é.pth"), "modèle é.pth");
     }
 
     #[test]

@@ -220,6 +220,8 @@ pub struct SelectReport {
     pub reason: String,
     /// The rule that chose.
     pub rule: String,
+    /// What a person should know about the choice.
+    pub warnings: Vec<String>,
     /// Where it is now.
     pub path: Option<String>,
     /// The epoch that training does next.
@@ -407,6 +409,7 @@ impl SelectReport {
             selected: selected.map(InspectReport::new),
             reason: selection.reason(),
             rule: selection.rule.clone(),
+            warnings: selection.warnings.clone(),
             path: selected.map(|verified| verified.candidate.path.display().to_string()),
             resume_epoch: selected.and_then(|verified| verified.inspection.resume_epoch()),
             copied: false,

@@ -50,6 +50,8 @@ pub struct Metadata {
     pub places: Vec<(String, Place)>,
     /// The pickle itself, for its imports.
     pub pickle: Option<Pickle>,
+    /// What was read of it, when it breaks off.
+    pub broken: Option<Box<Pickle>>,
     /// What was noticed.
     pub findings: Vec<Finding>,
 }
@@ -79,9 +81,9 @@ pub fn read(members: &dyn Members) -> io::Result<Metadata> {
     let file = members.open(".metadata")?;
     let pickle = match salvage_pickle(&*file, 0)? {
         Ok(pickle) => pickle,
-        Err(error) => {
-            let finding = super::torch::archive::pickle_finding(".metadata", error);
-            return Ok(Metadata { findings: vec![finding], ..Metadata::default() });
+        Err(broken) => {
+            let findings = vec![super::torch::archive::pickle_finding(".metadata", broken.error)];
+            return Ok(Metadata { findings, broken: Some(broken.seen), ..Metadata::default() });
         }
     };
     drop(file);
@@ -101,7 +103,7 @@ pub fn read(members: &dyn Members) -> io::Result<Metadata> {
     if items.is_empty() {
         findings.push(Finding::error(Code::NotACheckpoint, "`.metadata` describes no state"));
     }
-    Ok(Metadata { items, places, pickle: Some(pickle), findings })
+    Ok(Metadata { items, places, pickle: Some(pickle), broken: None, findings })
 }
 
 /// `storage_data`: `MetadataIndex(fqn, …)` → `_StorageInfo(relative_path, offset, length)`.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::dtype::Dtype;
 use crate::finding::{Code, Finding};
@@ -53,8 +53,33 @@ pub struct Header {
 #[derive(serde::Deserialize)]
 struct RawTensor {
     dtype: String,
+    #[serde(deserialize_with = "shape")]
     shape: Vec<u64>,
     data_offsets: (u64, u64),
+}
+
+/// A shape of at most [`limits::DIMENSIONS`] sides: a longer one is no tensor's and would fill the memory.
+fn shape<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+    struct Sides;
+    impl<'de> Visitor<'de> for Sides {
+        type Value = Vec<u64>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "a shape of at most {} sides", limits::DIMENSIONS)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<u64>, A::Error> {
+            let mut sides = Vec::new();
+            while let Some(side) = seq.next_element()? {
+                if sides.len() >= limits::DIMENSIONS {
+                    return Err(A::Error::invalid_length(sides.len().saturating_add(1), &self));
+                }
+                sides.push(side);
+            }
+            Ok(sides)
+        }
+    }
+    deserializer.deserialize_seq(Sides)
 }
 
 #[derive(Default)]
@@ -109,7 +134,7 @@ pub fn read(source: &dyn ReadAt) -> io::Result<Header> {
         return damaged(Finding::error(
             Code::NotACheckpoint,
             format!(
-                "it announces a safetensors header of {length} bytes; the format allows {}",
+                "it announces a safetensors header of {length} bytes; the limit is {}",
                 limits::SAFETENSORS_HEADER_BYTES
             ),
         ));

@@ -104,6 +104,30 @@ fn is_torch_data(name: &str) -> bool {
         })
 }
 
+/// Whether a module holds PyTorch's layers or optimizers.
+fn is_torch_classes(module: &str) -> bool {
+    ["torch.nn.modules.", "torch.optim."].iter().any(|path| {
+        module.strip_prefix(path).is_some_and(|rest| {
+            rest.starts_with(|char: char| char.is_ascii_lowercase())
+                && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        })
+    })
+}
+
+/// Whether a name is that of a class, and not of a module's alias such as `F`.
+fn is_class(name: &str) -> bool {
+    const CAPITALS: &[&str] = &["ASGD", "CELU", "ELU", "GELU", "GLU", "GRU", "LBFGS", "LSTM", "RNN", "SELU", "SGD"];
+    name.starts_with(|char: char| char.is_ascii_uppercase())
+        && name.chars().all(|char| char.is_ascii_alphanumeric())
+        && (CAPITALS.contains(&name) || name.bytes().any(|byte| byte.is_ascii_lowercase()))
+}
+
+/// Whether a dotted name is an attribute of plain data: `pathlib.Path.write_text`. No data is stored under such a name.
+fn is_safe_owner(module: &str, name: &str) -> bool {
+    let owner = name.split('.').next().unwrap_or(name);
+    SAFE_NAMES.iter().any(|(known, names)| *known == module && names.contains(&owner))
+}
+
 /// What importing `module.name` and calling it may do.
 #[must_use]
 pub fn classify(module: &str, name: &str) -> Risk {
@@ -121,7 +145,9 @@ pub fn classify(module: &str, name: &str) -> Risk {
     let mut steps = name.split('.');
     let tails = name.match_indices('.').filter_map(|(dot, _)| name.get(dot.saturating_add(1)..));
     if name.contains('.')
-        && (steps.any(|step| DANGEROUS_MODULES.contains(&step) || step.starts_with("__") || step == "_load_from_bytes")
+        && (is_safe_owner(module, name)
+            || steps
+                .any(|step| DANGEROUS_MODULES.contains(&step) || step.starts_with("__") || step == "_load_from_bytes")
             || std::iter::once(name).chain(tails).any(|tail| DANGEROUS_NAMES.contains(&tail)))
     {
         return Risk::Dangerous;
@@ -133,10 +159,7 @@ pub fn classify(module: &str, name: &str) -> Risk {
     let rebuilder = module == "torch._utils" && name.starts_with("_rebuild_");
     let torch_data = matches!(module, "torch" | "torch.cuda") && is_torch_data(name);
     let numpy_dtype = module == "numpy.dtypes" && name.ends_with("DType");
-    // Instances of these are rebuilt without calling their constructors.
-    let class = name.starts_with(|char: char| char.is_ascii_uppercase())
-        && name.chars().all(|char| char.is_ascii_alphanumeric());
-    let torch_class = class && (module.starts_with("torch.nn.modules.") || module.starts_with("torch.optim."));
+    let torch_class = is_class(name) && is_torch_classes(module);
     let jit_class = module == "__torch__"
         || module.starts_with("__torch__.")
         || (module == "torch.jit._pickle" && name.starts_with("build_"));
@@ -175,6 +198,15 @@ mod tests {
             ("_pickle", "loads"),
             ("torch", "load"),
             ("types", "FunctionType"),
+            ("pathlib", "Path.write_text"),
+            ("_operator", "methodcaller"),
+            ("torch._utils", "_import_dotted_name"),
+            ("torch._ops", "_OpNamespace"),
+            ("numpy.core.multiarray", "fromfile"),
+            ("numpy._core.multiarray", "fromfile"),
+            ("functools", "reduce"),
+            ("__builtin__", "map"),
+            ("platform", "popen"),
         ] {
             assert_eq!(classify(module, name), Risk::Dangerous, "{module}.{name}");
         }
@@ -193,6 +225,9 @@ mod tests {
             ("numpy", "dtype"),
             ("_codecs", "encode"),
             ("torch.nn.modules.linear", "Linear"),
+            ("torch.nn.modules.rnn", "GRU"),
+            ("torch.optim.sgd", "SGD"),
+            ("torch.optim.lr_scheduler", "CosineAnnealingLR"),
             ("torch", "Size"),
             ("__torch__.m", "Net"),
         ] {
@@ -207,6 +242,8 @@ mod tests {
             ("osprey", "Net"),
             ("torch", "floating_point"),
             ("torch.nn.modules.module", "warnings"),
+            ("torch.nn.modules.loss", "F"),
+            ("torch.nn.modules._functions", "Function"),
         ] {
             assert_eq!(classify(module, name), Risk::Unknown, "{module}.{name}");
         }

@@ -1,13 +1,16 @@
 //! Facts of a PyTorch distributed checkpoint: names and shapes from `.metadata`, scalars from their own small archives.
 
-use super::{Inspection, add_imports};
+use std::collections::BTreeSet;
+
+use super::{Inspection, add_imports, add_risks};
 use crate::error::{Error, Result};
 use crate::finding::{Code, Finding, Severity};
 use crate::format::Format;
 use crate::format::dcp::{self, Item, Place};
+use crate::format::safety::Risk;
 use crate::format::torch::scalar::{Scalar, scalar};
 use crate::format::torch::storages::Element;
-use crate::format::torch::{Opened, archive};
+use crate::format::torch::{Opened, UNREAD, archive};
 use crate::ids::{Epoch, Step};
 use crate::layout::{Facts, Layout};
 use crate::limits;
@@ -21,8 +24,11 @@ const FINDINGS: usize = 16;
 pub(super) fn inspect(members: &dyn Members) -> Result<Inspection> {
     let metadata = dcp::read(members).map_err(|error| Error::read(".metadata", error))?;
     let mut inspection = Inspection::new(Format::TorchDcp, members.list().values().sum());
-    if let Some(pickle) = &metadata.pickle {
+    for pickle in metadata.pickle.iter().chain(metadata.broken.as_deref()) {
         add_imports(&mut inspection.safety, pickle, 0);
+    }
+    if metadata.pickle.is_none() || has_stray_rows(members, &metadata.places) {
+        inspection.safety.add_as(UNREAD.to_owned(), Risk::Unknown);
     }
     let mut facts = Facts { layout: Layout::TrainingDict, ..Facts::default() };
     let mut small: Vec<(&str, &Place)> = Vec::new();
@@ -66,6 +72,13 @@ pub(super) fn inspect(members: &dyn Members) -> Result<Inspection> {
     Ok(inspection)
 }
 
+/// Whether a row of archives is there whose parts nobody names: they are not looked at.
+fn has_stray_rows(members: &dyn Members, places: &[(String, Place)]) -> bool {
+    let known: BTreeSet<&str> = places.iter().map(|(_, place)| place.file.as_str()).collect();
+    let mut rows = members.list().keys().filter(|name| name.ends_with(".distcp") && !name.contains('/'));
+    rows.any(|name| !known.contains(name.as_str()))
+}
+
 /// Reads one pickled item. A loader unpickles every one of them without protection, so what it imports is judged; what
 /// it says is taken when its name means an epoch, a step or a metric.
 fn item(
@@ -83,6 +96,7 @@ fn item(
     let file = members.open(&place.file).map_err(read_error)?;
     let window = Window::new(&*file, place.offset, place.length);
     let opened = archive::open(&window).map_err(read_error)?;
+    add_risks(&mut inspection.safety, &opened);
     if let Some(damage) = opened.findings.iter().find(|finding| finding.severity == Severity::Error) {
         let message = format!("`{name}` in `{}` at {}: {}", place.file, place.offset, damage.message);
         // One damaged region may hold thousands of items.
@@ -91,8 +105,6 @@ fn item(
         }
         return Ok(());
     }
-    let Some(pickle) = &opened.pickle else { return Ok(()) };
-    add_imports(&mut inspection.safety, pickle, 0);
     if name.to_ascii_lowercase().contains("optim") || !(is_position || is_metric_name(last)) {
         return Ok(());
     }

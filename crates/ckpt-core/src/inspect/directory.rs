@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 
+use super::rest::{self, Noted};
 use super::{Inspection, content, dcp, recognised, sharded, torch};
 use crate::error::{Error, Result};
 use crate::finding::{Code, Finding, Severity};
@@ -76,6 +77,7 @@ pub fn recognise(
 pub fn directory(directory_name: &str, kind: DirectoryKind, members: &dyn Members) -> Result<Inspection> {
     let counter = Cell::new(0);
     let counted = CountedMembers::new(members, &counter);
+    let counted = Noted::new(&counted);
     let bytes = members.list().values().sum();
     let mut inspection = match kind {
         DirectoryKind::Unpacked => unpacked(&counted)?,
@@ -86,6 +88,7 @@ pub fn directory(directory_name: &str, kind: DirectoryKind, members: &dyn Member
         DirectoryKind::Orbax => orbax(directory_name, members),
     };
     inspection.bytes = bytes;
+    rest::judge(&counted, kind, &mut inspection.safety)?;
     if members.list().len() >= limits::MEMBERS {
         let message = format!("more than {} files: not all were looked at", limits::MEMBERS);
         inspection.findings.push(Finding::error(Code::Unsupported, message));

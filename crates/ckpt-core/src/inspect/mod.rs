@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::finding::{Code, Finding, Severity};
 use crate::format::safety::{Risk, Safety};
 use crate::format::sniff::{self, Sniffed};
-use crate::format::torch::{Opened, Salvage, archive, legacy, tar};
+use crate::format::torch::{Opened, Salvage, TWICE, UNREAD, archive, legacy, tar};
 use crate::format::{Format, pickle::Pickle, zip};
 use crate::ids::{Epoch, Step};
 use crate::layout::{Class, Facts, Layout, Parts, TensorSummary, state};
@@ -23,6 +23,7 @@ use crate::read::{Counted, ReadAt, read_up_to};
 
 mod dcp;
 mod directory;
+mod rest;
 mod safetensors;
 mod sharded;
 
@@ -56,6 +57,8 @@ pub struct Inspection {
     pub safety: Safety,
     /// Whether its trainer says that training is over.
     pub is_finished: bool,
+    /// Whether it was saved before the end of its epoch.
+    pub is_mid_epoch: bool,
     /// What was noticed.
     pub findings: Vec<Finding>,
     /// What is left of it, when it was cut off.
@@ -81,6 +84,7 @@ impl Inspection {
             prefixes: Vec::new(),
             safety: Safety::default(),
             is_finished: false,
+            is_mid_epoch: false,
             findings: Vec::new(),
             salvage: None,
             bytes,
@@ -98,7 +102,7 @@ impl Inspection {
     ///
     /// One convention for all: `epoch` in a checkpoint names the last epoch that was finished, counted from 0, so the
     /// next one is `epoch + 1`. Hugging Face's Trainer counts finished epochs as a fraction; there the next one is the
-    /// whole part.
+    /// whole part. One that was saved before the end of its epoch goes on with that epoch.
     #[must_use]
     pub fn resume_epoch(&self) -> Option<i64> {
         let epoch = self.epoch?;
@@ -106,6 +110,7 @@ impl Inspection {
             return Epoch::new(epoch.get().floor())?.whole();
         }
         match epoch.whole() {
+            Some(whole) if self.is_mid_epoch => Some(whole),
             Some(whole) => whole.checked_add(1),
             None => Epoch::new(epoch.get().ceil())?.whole(),
         }
@@ -130,6 +135,7 @@ impl Inspection {
         self.parts = facts.parts;
         self.prefixes = facts.prefixes;
         self.is_finished = facts.is_finished;
+        self.is_mid_epoch = facts.is_mid_epoch;
         self.class = Class::of(self.parts);
     }
 
@@ -160,6 +166,9 @@ impl Inspection {
     fn judge(&mut self) {
         if self.safety.verdict == Risk::Dangerous {
             let names: Vec<&str> = self.safety.dangerous().take(8).collect();
+            if names == [TWICE] && self.findings.iter().any(|finding| finding.code == Code::Unsafe) {
+                return;
+            }
             let message = format!("loading it would import {}", names.join(", "));
             self.findings.insert(0, Finding::error(Code::Unsafe, message));
         }
@@ -180,8 +189,15 @@ fn add_imports(safety: &mut Safety, pickle: &Pickle, depth: usize) {
             safety.add(&module, &name);
         }
     }
-    if pickle.has_computed_global() {
-        safety.add_as("<a name computed while loading>".to_owned(), Risk::Dangerous);
+    let tricks = pickle.tricks();
+    for (is_done, name) in [
+        (tricks.computed_global, "<a name computed while loading>"),
+        (tricks.computed_call, "<a call of what another call returns>"),
+        (tricks.built_global, "<attributes set on a function or class>"),
+    ] {
+        if is_done {
+            safety.add_as(name.to_owned(), Risk::Dangerous);
+        }
     }
     let inner = legacy::nested(pickle);
     if inner.has_unread {
@@ -193,6 +209,19 @@ fn add_imports(safety: &mut Safety, pickle: &Pickle, depth: usize) {
     }
     for pickle in inner.pickles {
         add_imports(safety, &pickle, depth + 1);
+    }
+}
+
+/// Adds everything that loading a container would do.
+fn add_risks(safety: &mut Safety, opened: &Opened<'_>) {
+    for pickle in opened.pickle.iter().chain(&opened.others) {
+        add_imports(safety, pickle, 0);
+    }
+    for (name, risk) in &opened.risks {
+        safety.add_as((*name).to_owned(), *risk);
+    }
+    if opened.pickle.is_none() {
+        safety.add_as(UNREAD.to_owned(), Risk::Unknown);
     }
 }
 
@@ -225,12 +254,12 @@ fn content(file_name: &str, source: &dyn ReadAt) -> std::io::Result<Inspection> 
     let size = source.size();
     let head = read_up_to(source, 0, sniff::HEAD_BYTES)?;
     match sniff::sniff(file_name, &head, size) {
-        Sniffed::Other(finding) => Ok(Inspection { findings: vec![finding], ..Inspection::new(Format::Unknown, size) }),
+        Sniffed::Other(finding) => Ok(unread(Format::Unknown, size, finding)),
         Sniffed::Recognised(format) => Ok(recognised(format, size)),
         Sniffed::Zip if head.starts_with(&zip::LOCAL_HEADER) => named(file_name, torch(archive::open(source)?, size)?),
         Sniffed::Zip => {
             let finding = Finding::error(Code::NotACheckpoint, "an empty zip archive");
-            Ok(Inspection { findings: vec![finding], ..Inspection::new(Format::Zip, size) })
+            Ok(unread(Format::Zip, size, finding))
         }
         Sniffed::Known(Format::TorchLegacy) => named(file_name, torch(legacy::open(source)?, size)?),
         Sniffed::Known(Format::TorchTar) => torch(tar::open(source)?, size),
@@ -251,6 +280,8 @@ fn named(file_name: &str, mut inspection: Inspection) -> std::io::Result<Inspect
     } else if is && !claims && inspection.findings.is_empty() {
         let message = format!("{what} under a name that does not end in .safetensors: torch.load refuses it");
         inspection.findings.push(Finding::warning(Code::Unsupported, message));
+        // Under such a name it goes to an unpickler, and what that makes of a header was not looked at.
+        inspection.safety.add_as(UNREAD.to_owned(), Risk::Unknown);
     }
     Ok(inspection)
 }
@@ -258,14 +289,19 @@ fn named(file_name: &str, mut inspection: Inspection) -> std::io::Result<Inspect
 /// A checkpoint of a format that is recognised and not read.
 fn recognised(format: Format, size: u64) -> Inspection {
     let finding = Finding::warning(Code::Unsupported, format!("recognised as {}, not inspected", format.describe()));
-    Inspection { findings: vec![finding], ..Inspection::new(format, size) }
+    unread(format, size, finding)
+}
+
+/// What was not read may be a pickle to a loader that goes by other signs than we do.
+fn unread(format: Format, size: u64, finding: Finding) -> Inspection {
+    let mut inspection = Inspection { findings: vec![finding], ..Inspection::new(format, size) };
+    inspection.safety.add_as(UNREAD.to_owned(), Risk::Unknown);
+    inspection
 }
 
 fn torch(opened: Opened<'_>, size: u64) -> std::io::Result<Inspection> {
     let mut inspection = Inspection::new(opened.format, size);
-    for pickle in opened.pickle.iter().chain(&opened.others) {
-        add_imports(&mut inspection.safety, pickle, 0);
-    }
+    add_risks(&mut inspection.safety, &opened);
     let facts = state::read(&opened)?;
     inspection.findings = opened.findings;
     inspection.salvage = opened.salvage;

@@ -5,6 +5,8 @@ use std::io;
 use super::Inspection;
 use crate::format::Format;
 use crate::format::safetensors::{self, Header};
+use crate::format::safety::Risk;
+use crate::format::torch::UNREAD;
 use crate::ids::{Epoch, Step};
 use crate::json;
 use crate::layout::{Facts, Layout};
@@ -15,6 +17,9 @@ use crate::read::ReadAt;
 pub(super) fn inspect(source: &dyn ReadAt) -> io::Result<Inspection> {
     let header = safetensors::read(source)?;
     let mut inspection = Inspection::new(Format::Safetensors, source.size());
+    if header.data_offset == 0 {
+        inspection.safety.add_as(UNREAD.to_owned(), Risk::Unknown);
+    }
     inspection.apply(facts(&header));
     inspection.findings.extend(header.findings);
     Ok(inspection)

@@ -15,6 +15,9 @@ use crate::limits;
 use crate::members::{CountedMembers, Members};
 use crate::read::read_up_to;
 
+/// Most missing shards that are named.
+const MISSING: usize = 16;
+
 /// Inspects the index `index_name` and every shard it names. `members` are the files of its directory.
 ///
 /// # Errors
@@ -31,7 +34,7 @@ pub fn index(index_name: &str, members: &dyn Members) -> Result<Inspection> {
 
 /// The shards that an index names: tensor name → file. `None` when it is no index.
 fn weight_map(document: &Value) -> Option<BTreeMap<String, String>> {
-    let map = document.get("weight_map")?.as_object()?;
+    let map = document.get("weight_map")?.as_object().filter(|map| map.len() <= limits::INDEX_ENTRIES)?;
     map.iter().map(|(tensor, file)| Some((tensor.clone(), file.as_str()?.to_owned()))).collect()
 }
 
@@ -55,11 +58,11 @@ pub(super) fn inspect(index_name: &str, members: &dyn Members) -> Result<Inspect
         inspection.findings.push(Finding::error(code, message));
         Ok(inspection)
     };
-    if size > limits::JSON_BYTES {
+    if size > limits::INDEX_BYTES {
         return fail(
             inspection,
             Code::Unsupported,
-            format!("the index of {size} bytes is larger than the limit of {}", limits::JSON_BYTES),
+            format!("the index of {size} bytes is larger than the limit of {}", limits::INDEX_BYTES),
         );
     }
     let file = members.open(index_name).map_err(read_error(index_name))?;
@@ -83,17 +86,26 @@ pub(super) fn inspect(index_name: &str, members: &dyn Members) -> Result<Inspect
     for (tensor, shard) in &map {
         shards.entry(shard).or_default().insert(tensor);
     }
+    let missing: Vec<&str> = shards.keys().filter(|shard| size_of(members, shard).is_none()).copied().collect();
+    for shard in missing.iter().take(MISSING) {
+        inspection.findings.push(Finding::error(Code::MissingShard, format!("`{shard}` is missing")));
+    }
+    if missing.len() > MISSING {
+        let message = format!("{} shards are missing in all", missing.len());
+        inspection.findings.push(Finding::error(Code::MissingShard, message));
+    }
     for (shard, tensors) in shards {
-        let Some(size) = members.list().get(shard).filter(|_| !shard.contains("..")) else {
-            inspection.findings.push(Finding::error(Code::MissingShard, format!("`{shard}` is missing")));
-            continue;
-        };
-        inspection.bytes = inspection.bytes.saturating_add(*size);
+        let Some(size) = size_of(members, shard) else { continue };
+        inspection.bytes = inspection.bytes.saturating_add(size);
         let file = members.open(shard).map_err(read_error(shard))?;
         let inner = content(shard, &*file).map_err(read_error(shard))?;
         add_shard(&mut inspection, shard, &tensors, inner);
     }
     Ok(inspection)
+}
+
+fn size_of(members: &dyn Members, shard: &str) -> Option<u64> {
+    members.list().get(shard).filter(|_| !shard.contains("..")).copied()
 }
 
 fn add_shard(inspection: &mut Inspection, shard: &str, tensors: &BTreeSet<&str>, inner: Inspection) {

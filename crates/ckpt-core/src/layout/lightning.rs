@@ -1,9 +1,11 @@
 //! PyTorch Lightning: the monitored metric and its direction stand in the key of the `ModelCheckpoint` callback.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use super::Facts;
 use super::scalars::Reader;
+use crate::format::pickle::{Pickle, Value};
 use crate::metric::Direction;
 
 /// The text between the quotes after `'name': '` in a callback's key.
@@ -23,6 +25,7 @@ pub(super) fn callbacks(reader: &Reader<'_>, facts: &mut Facts) -> io::Result<()
     let callbacks = items
         .iter()
         .filter_map(|(key, state)| Some((pickle.text(*key).filter(|key| key.starts_with("ModelCheckpoint"))?, state)));
+    let mut scores: BTreeMap<(String, &str), Vec<(f64, Option<Direction>)>> = BTreeMap::new();
     for (key, state) in callbacks.take(CALLBACKS) {
         let direction = match quoted(&key, "mode").as_deref() {
             Some("max") => Some(Direction::Max),
@@ -32,12 +35,33 @@ pub(super) fn callbacks(reader: &Reader<'_>, facts: &mut Facts) -> io::Result<()
         let monitor =
             pickle.get(*state, "monitor").and_then(|value| pickle.text(value)).map(std::borrow::Cow::into_owned);
         let Some(monitor) = quoted(&key, "monitor").or(monitor) else { continue };
-        for (name, field) in [(monitor.clone(), "current_score"), (format!("best_{monitor}"), "best_model_score")] {
-            if let Some(value) = pickle.get(*state, field) {
-                let provenance = format!("callbacks.ModelCheckpoint.{field}");
-                reader.metric_with(facts, (&name, &provenance), value, direction)?;
+        for field in ["current_score", "best_model_score"] {
+            let Some(value) = pickle.get(*state, field) else { continue };
+            if let Some(number) = reader.number(facts, field, value)? {
+                scores.entry((monitor.clone(), field)).or_default().push((number, direction));
             }
         }
     }
+    for ((monitor, field), told) in scores {
+        // Each callback writes the scores of the others as they were before it: where two of one metric differ, which
+        // one is of this checkpoint is not told.
+        let Some((value, direction)) = told.first().copied() else { continue };
+        if told.iter().any(|(other, _)| other.to_bits() != value.to_bits()) {
+            facts.notes.push(format!("its callbacks tell different values of {field} for {monitor}; none is taken"));
+            continue;
+        }
+        let name = if field == "current_score" { monitor } else { format!("best_{monitor}") };
+        facts.add_metric(&name, value, &format!("callbacks.ModelCheckpoint.{field}"), direction);
+    }
     Ok(())
+}
+
+/// Whether the checkpoint was saved before the end of its epoch, as `every_n_train_steps` does.
+pub(super) fn is_mid_epoch(pickle: &Pickle) -> bool {
+    let at = |value, key: &str| pickle.get(value, key);
+    let progress = at(pickle.root(), "loops")
+        .and_then(|loops| at(loops, "fit_loop"))
+        .and_then(|fit| at(fit, "epoch_loop.batch_progress"))
+        .and_then(|progress| at(progress, "is_last_batch"));
+    progress == Some(Value::Bool(false))
 }

@@ -189,6 +189,8 @@ pub struct Facts {
     pub prefixes: Vec<String>,
     /// Whether its trainer says that training is over.
     pub is_finished: bool,
+    /// Whether it was saved before the end of its epoch.
+    pub is_mid_epoch: bool,
     /// Remarks for people.
     pub notes: Vec<String>,
     /// Storages of metrics whose checksum does not match.

@@ -47,7 +47,10 @@ pub fn read(opened: &Opened<'_>) -> io::Result<Facts> {
     position(&reader, &keys, &mut facts)?;
     metrics(&reader, &keys, &mut facts)?;
     match facts.layout {
-        Layout::Lightning => lightning::callbacks(&reader, &mut facts)?,
+        Layout::Lightning => {
+            facts.is_mid_epoch = lightning::is_mid_epoch(pickle);
+            lightning::callbacks(&reader, &mut facts)?;
+        }
         Layout::Ultralytics if facts.epoch.is_some_and(|epoch| epoch.get() < 0.0) => {
             facts.epoch = None;
             facts.is_finished = true;

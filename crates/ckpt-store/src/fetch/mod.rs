@@ -7,9 +7,10 @@
 use std::path::{Path, PathBuf};
 
 use ckpt_core::ErrorKind;
-use ckpt_core::candidate::Shape;
+use ckpt_core::candidate::{Candidate, Shape};
 use ckpt_core::finding::{Code, Severity};
 use ckpt_core::inspect::DirectoryKind;
+use ckpt_core::location::KAGGLE_ROOT;
 use ckpt_core::progress::Progress;
 use ckpt_core::transfer::{Existing, TransferPlan, plan};
 use ckpt_core::verify::{Expectations, Verified};
@@ -64,7 +65,7 @@ pub fn fetch(chosen: &Verified, to: &Path, options: &Options, progress: &dyn Pro
     let candidate = &chosen.candidate;
     refuse_invalid(chosen)?;
     let is_unpacked = matches!(candidate.shape, Shape::Directory(DirectoryKind::Unpacked));
-    if !candidate.source.is_read_only && !options.always_copy && !is_unpacked {
+    if !options.always_copy && !is_unpacked && !is_read_only(candidate) {
         return Ok(in_place(&candidate.path, "it lies where training may write"));
     }
     let to = if to.as_os_str().is_empty() { Path::new(".") } else { to };
@@ -84,6 +85,24 @@ pub fn fetch(chosen: &Verified, to: &Path, options: &Options, progress: &dyn Pro
         }
     }
     Err(Error::new(ErrorKind::Conflict, &target, "something else keeps writing to"))
+}
+
+/// Whether a candidate lies where training may not write: by the nature of its source, or because the system says so.
+///
+/// Training writes its next checkpoint beside this one, so the directory that holds it is asked, and where that is a link
+/// also the directory that holds what it stands for.
+#[must_use]
+pub fn is_read_only(candidate: &Candidate) -> bool {
+    let named = std::path::absolute(&candidate.path).unwrap_or_else(|_| candidate.path.clone());
+    let real = fs::canonical(&candidate.path).unwrap_or_else(|_| named.clone());
+    let is_held_read_only = |path: &Path| is_kaggle_input(path) || !fs::is_writable(inspect::parent(path));
+    let is_whole_read_only = matches!(candidate.shape, Shape::Directory(_)) && !fs::is_writable(&real);
+    candidate.source.is_read_only || is_held_read_only(&named) || is_held_read_only(&real) || is_whole_read_only
+}
+
+/// Kaggle's inputs are read-only whatever their bits say: some of its file systems show them as writable.
+fn is_kaggle_input(path: &Path) -> bool {
+    path.starts_with(Path::new(KAGGLE_ROOT).join("input"))
 }
 
 /// What is damaged or dangerous is not handed on. What is only not inspected may be.
@@ -218,4 +237,21 @@ fn free_name(target: &Path) -> PathBuf {
         .map(named)
         .find(|path| !matches!(fs::occupant(path), Ok(Occupant::Something(_) | Occupant::DeadLink)))
         .unwrap_or_else(|| named(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_lies_below_kaggles_input_is_its_input() {
+        for (path, is_input) in [
+            ("/kaggle/input/run/x.pth", true),
+            ("/kaggle/inputs/x.pth", false),
+            ("/kaggle/working/x.pth", false),
+            ("/mnt/kaggle/input/x.pth", false),
+        ] {
+            assert_eq!(is_kaggle_input(Path::new(path)), is_input, "{path}");
+        }
+    }
 }

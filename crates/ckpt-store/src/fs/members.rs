@@ -8,7 +8,7 @@ use ckpt_core::limits;
 use ckpt_core::members::Members;
 use ckpt_core::read::ReadAt;
 
-use super::{Status, list, open_regular, status};
+use super::{Status, canonical, list, open_regular, status};
 use crate::error::Result;
 
 /// The files below a directory.
@@ -24,7 +24,8 @@ pub struct DirectoryMembers {
 
 impl DirectoryMembers {
     /// Lists the files below `root`, to the depth and number that [`limits`] allow. A directory that is reached on two
-    /// ways, by links, is listed once.
+    /// ways, by links, is listed once. A link to a directory outside `root` is not followed: what lies there is no part
+    /// of the checkpoint, and could be anything. A link to a file is that file, as in the caches of Hugging Face.
     ///
     /// What cannot be looked at is left out, and [`Self::problem`] says so.
     ///
@@ -43,12 +44,14 @@ impl DirectoryMembers {
                     continue;
                 }
             };
-            for (name, _) in entries {
+            for (name, is_link) in entries {
                 let relative = directory.join(&name);
                 // A dangling link is a missing member, which the inspection reports.
                 let Ok(status) = status(&root.join(&relative)) else { continue };
                 if status.is_file {
                     members.add(relative, status);
+                } else if status.is_directory && is_link && !is_inside(root, &relative) {
+                    members.note(format!("`{}` in it is a link out of it, which is not followed", relative.display()));
                 } else if status.is_directory && depth >= limits::MEMBER_DEPTH {
                     members.note(format!(
                         "it is deeper than {} levels at `{}`",
@@ -126,6 +129,12 @@ impl DirectoryMembers {
     pub fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
+}
+
+/// Whether what a link stands for lies below the directory.
+fn is_inside(root: &Path, link: &Path) -> bool {
+    let target = canonical(&root.join(link));
+    matches!((canonical(root), target), (Ok(root), Ok(target)) if target.starts_with(&root))
 }
 
 fn cause(error: &crate::Error) -> String {

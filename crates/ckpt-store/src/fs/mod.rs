@@ -230,8 +230,10 @@ pub fn free_bytes(path: &Path) -> Result<u64> {
     Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
-/// Whether this user may write into a directory.
+/// Whether this user may write into a directory: the permissions allow it, and it is not mounted read-only.
 #[must_use]
 pub fn is_writable(path: &Path) -> bool {
-    rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
+    use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
+    let is_mounted_read_only = statvfs(path).is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY));
+    !is_mounted_read_only && access(path, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }

@@ -99,3 +99,52 @@ pub(crate) fn python() -> Option<String> {
     }
     found
 }
+
+/// A small file system in memory.
+pub(crate) struct Mounted(pub(crate) PathBuf);
+
+impl Mounted {
+    pub(crate) fn new(path: PathBuf, options: &str) -> Option<Self> {
+        std::fs::create_dir_all(&path).unwrap();
+        let done = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&path).output();
+        if done.is_ok_and(|output| output.status.success()) {
+            return Some(Self(path));
+        }
+        println!("SKIPPED: no file system can be mounted here");
+        None
+    }
+
+    pub(crate) fn make_read_only(&self) {
+        let done = Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        assert!(Command::new("umount").arg(&self.0).status().is_ok_and(|status| status.success()));
+    }
+}
+
+/// Sets the permission bits of a path.
+pub(crate) fn allow(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+}
+
+/// Runs one test of this executable again, with `variable` naming `directory`: by nobody, where root runs the tests,
+/// because permission bits do not bind root.
+pub(crate) fn by_nobody(test: &str, variable: &str, directory: &Path) {
+    use std::os::unix::process::CommandExt;
+    // Nobody may not reach the directory of the test's own executable.
+    let executable = directory.join("test");
+    std::fs::copy(std::env::current_exe().unwrap(), &executable).unwrap();
+    allow(&executable, 0o755);
+    let mut child = Command::new(&executable);
+    child.args(["--exact", test]).env(variable, directory);
+    if rustix::process::geteuid().is_root() {
+        child.uid(65_534).gid(65_534);
+    }
+    let output = child.current_dir("/").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}

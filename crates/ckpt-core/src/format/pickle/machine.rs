@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::value::{Node, NodeId, Object, Span, Value};
+use super::value::{Node, NodeId, Object, Span, Tricks, Value};
 use super::vm::PickleProblem;
 use crate::limits;
 use crate::read::Cursor;
@@ -19,7 +19,8 @@ pub(super) struct Machine {
     pub(super) sparse_memo: BTreeMap<u32, Value>,
     pub(super) values: usize,
     pub(super) protocol: u8,
-    pub(super) computed_global: bool,
+    pub(super) tricks: Tricks,
+    objects: usize,
 }
 
 pub(super) type Step<T> = Result<T, PickleProblem>;
@@ -46,17 +47,19 @@ impl Machine {
             sparse_memo: BTreeMap::new(),
             values: 0,
             protocol: 0,
-            computed_global: false,
+            tricks: Tricks::default(),
+            objects: 0,
         }
     }
 
     pub(super) fn is_too_large(&self) -> bool {
         self.values > limits::PICKLE_VALUES
             || self.nodes.len() > limits::PICKLE_NODES
-            || self.stack.len() > limits::PICKLE_VALUES
-            || self.memo.len() > limits::PICKLE_VALUES
+            || self.stack.len() > limits::PICKLE_STACK
+            || self.memo.len() > limits::PICKLE_MEMO
             || self.sparse_memo.len() > limits::PICKLE_MARKS
             || self.marks.len() > limits::PICKLE_MARKS
+            || self.objects > limits::PICKLE_OBJECTS
     }
 
     pub(super) fn push(&mut self, value: Value) {
@@ -130,18 +133,38 @@ impl Machine {
         Self::span(start, line.len())
     }
 
+    /// A line that is to be decoded, which takes up to twice its bytes.
+    pub(super) fn short_line<'s>(cursor: &mut Cursor<'s>) -> Step<&'s [u8]> {
+        let line = need(cursor.line())?;
+        if line.len() > limits::PICKLE_DECODED_BYTES { Err(PickleProblem::TooLarge) } else { Ok(line) }
+    }
+
     pub(super) fn decode(&mut self, bytes: &[u8]) -> Step<Span> {
         let start = self.base.saturating_add(self.decoded.len());
+        if self.decoded.len().saturating_add(bytes.len()) > limits::PICKLE_DECODED_BYTES {
+            return Err(PickleProblem::TooLarge);
+        }
         self.decoded.extend_from_slice(bytes);
         Self::span(start, bytes.len())
     }
 
+    /// The slot that `MEMOIZE` fills: as many as are filled already, those out of order included, as in CPython. Any other
+    /// count would let a file show one name here and another one to Python.
+    pub(super) fn next_memo(&self) -> Step<u32> {
+        let filled = self.memo.len().saturating_add(self.sparse_memo.len());
+        u32::try_from(filled).map_err(|_| PickleProblem::TooLarge)
+    }
+
+    /// Slots out of order lie beyond the end of `memo`; those that it reaches move there.
     pub(super) fn remember(&mut self, index: u32) -> Step<()> {
         let value = self.top()?;
         if let Some(slot) = self.memo.get_mut(index as usize) {
             *slot = value;
         } else if index as usize == self.memo.len() {
             self.memo.push(value);
+            while let Some(next) = u32::try_from(self.memo.len()).ok().and_then(|next| self.sparse_memo.remove(&next)) {
+                self.memo.push(next);
+            }
         } else {
             self.sparse_memo.insert(index, value);
         }
@@ -155,8 +178,10 @@ impl Machine {
     }
 
     pub(super) fn object(&mut self, callable: Value, arguments: Value, source: &[u8]) -> Step<()> {
+        self.tricks.computed_call |= self.calls_unnamed(callable, arguments, source);
         let items = self.items_of(callable, arguments, source);
-        self.values = self.values.saturating_add(4).saturating_add(items.len());
+        self.values = self.values.saturating_add(items.len().saturating_mul(2));
+        self.objects = self.objects.saturating_add(1);
         self.push_node(Node::Object(Box::new(Object {
             callable,
             arguments,
@@ -166,16 +191,59 @@ impl Machine {
         })))
     }
 
-    /// What a mapping is born with: `OrderedDict([[key, value], …])`, as Python 2 wrote it, and `Counter({…})`.
-    pub(super) fn items_of(&self, callable: Value, arguments: Value, source: &[u8]) -> Vec<(Value, Value)> {
-        let node = |value: Value| match value {
+    fn node(&self, value: Value) -> Option<&Node> {
+        match value {
             Value::Node(NodeId(index)) => self.nodes.get(index as usize),
             _ => None,
+        }
+    }
+
+    /// An imported name, also one in the tuple of a persistent id: old PyTorch writes `("module", class, file, source)`.
+    fn imported(&self, value: Value) -> Option<&Node> {
+        let node = match self.node(value)? {
+            Node::Persistent(id) => match self.node(*id)? {
+                Node::Tuple(id) => self.node(*id.get(1)?)?,
+                _ => return None,
+            },
+            node => node,
         };
+        matches!(node, Node::Global { .. }).then_some(node)
+    }
+
+    fn name_of<'s>(&'s self, callable: Value, source: &'s [u8]) -> Option<&'s [u8]> {
+        let Node::Global { name, .. } = self.imported(callable)? else { return None };
+        let (buffer, start) = match (name.start as usize).checked_sub(self.base) {
+            Some(start) => (self.decoded.as_slice(), start),
+            None => (source, name.start as usize),
+        };
+        buffer.get(start..start.saturating_add(name.length as usize))
+    }
+
+    /// Whether what is called is anything but an imported name: the result of another call, for one. Some imported names
+    /// call their first argument.
+    fn calls_unnamed(&self, callable: Value, arguments: Value, source: &[u8]) -> bool {
+        if self.imported(callable).is_none() {
+            return true;
+        }
+        let name = self.name_of(callable, source).unwrap_or_default();
+        if !matches!(
+            name,
+            b"_rebuild_from_type_v2" | b"_rebuild_from_type" | b"_reconstructor" | b"__newobj__" | b"defaultdict"
+        ) {
+            return false;
+        }
+        let Some(Node::Tuple(arguments)) = self.node(arguments) else { return true };
+        match arguments.first() {
+            None | Some(Value::None) => false,
+            Some(first) => self.imported(*first).is_none(),
+        }
+    }
+
+    /// What a mapping is born with: `OrderedDict([[key, value], …])`, as Python 2 wrote it, and `Counter({…})`.
+    pub(super) fn items_of(&self, callable: Value, arguments: Value, source: &[u8]) -> Vec<(Value, Value)> {
+        let node = |value: Value| self.node(value);
         let Some(Node::Tuple(arguments)) = node(arguments) else { return Vec::new() };
-        let Some(Node::Global { name, .. }) = node(callable) else { return Vec::new() };
-        let start = name.start as usize;
-        let name = source.get(start..start.saturating_add(name.length as usize)).unwrap_or_default();
+        let name = self.name_of(callable, source).unwrap_or_default();
         if !matches!(name, b"OrderedDict" | b"Counter" | b"dict") {
             return Vec::new();
         }

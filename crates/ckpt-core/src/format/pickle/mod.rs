@@ -13,5 +13,5 @@ mod text;
 mod value;
 mod vm;
 
-pub use value::{Node, NodeId, Object, Pickle, Span, Value};
-pub use vm::{PickleError, PickleProblem, read};
+pub use value::{Node, NodeId, Object, Pickle, Span, Tricks, Value};
+pub use vm::{Broken, PickleError, PickleProblem, read, read_keeping};

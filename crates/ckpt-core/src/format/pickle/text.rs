@@ -31,6 +31,15 @@ fn hexadecimal(bytes: &[u8], width: usize) -> Option<u32> {
     u32::from_str_radix(std::str::from_utf8(bytes.get(..width)?).ok()?, 16).ok()
 }
 
+/// Up to three octal digits, the first of which is `first`; as in Python, what is more than a byte is cut.
+fn octal(first: u8, rest: &[u8]) -> (u8, &[u8]) {
+    let more = rest.iter().take(2).take_while(|byte| matches!(byte, b'0'..=b'7')).count();
+    let (digits, after) = rest.split_at_checked(more).unwrap_or((&[], rest));
+    let digit = |byte: u8| u16::from(byte.wrapping_sub(b'0'));
+    let value = digits.iter().fold(digit(first), |sum, byte| sum.wrapping_mul(8).wrapping_add(digit(*byte)));
+    (value.to_le_bytes()[0], after)
+}
+
 /// A quoted Python 2 string literal.
 pub(super) fn unescape_string(line: &[u8]) -> Option<Vec<u8>> {
     let quote = *line.first()?;
@@ -52,6 +61,16 @@ pub(super) fn unescape_string(line: &[u8]) -> Option<Vec<u8>> {
             b'n' => text.push(b'\n'),
             b't' => text.push(b'\t'),
             b'r' => text.push(b'\r'),
+            b'a' => text.push(7),
+            b'b' => text.push(8),
+            b'f' => text.push(12),
+            b'v' => text.push(11),
+            b'\n' => {}
+            b'0'..=b'7' => {
+                let (value, after) = octal(escape, rest);
+                text.push(value);
+                rest = after;
+            }
             b'x' => {
                 text.push(u8::try_from(hexadecimal(rest, 2)?).ok()?);
                 rest = rest.get(2..)?;

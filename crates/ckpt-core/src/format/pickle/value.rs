@@ -85,7 +85,26 @@ pub struct Pickle {
     pub(super) root: Value,
     pub(super) length: usize,
     pub(super) protocol: u8,
-    pub(super) computed_global: bool,
+    pub(super) tricks: Tricks,
+}
+
+/// What no honest pickler writes, and what hides from a list of imports what loading does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tricks {
+    /// A name to import is computed at run time.
+    pub computed_global: bool,
+    /// Something else than an imported name is called: the result of another call.
+    pub computed_call: bool,
+    /// Attributes of an imported function or class are set.
+    pub built_global: bool,
+}
+
+/// Bytes that are written out in the pickle.
+enum Literal {
+    Empty,
+    Bytes(Span),
+    /// As text, each character one byte.
+    Latin1(Span),
 }
 
 impl Pickle {
@@ -107,10 +126,10 @@ impl Pickle {
         self.protocol
     }
 
-    /// Whether a name to import was computed at run time, which no honest pickler does.
+    /// What it does that no honest pickler writes.
     #[must_use]
-    pub fn has_computed_global(&self) -> bool {
-        self.computed_global
+    pub fn tricks(&self) -> Tricks {
+        self.tricks
     }
 
     /// Every node, in the order the pickle made them.
@@ -166,40 +185,44 @@ impl Pickle {
 
     /// The span that holds a bytes value, or the text that stands for it: the same for values that are the same object.
     pub(crate) fn bytes_span(&self, value: Value) -> Option<Span> {
-        match value {
-            Value::Bytes(span) => Some(span),
-            _ => match *self.arguments(self.call(value)?.2).first()? {
-                Value::Bytes(span) | Value::Text(span) => Some(span),
-                _ => None,
-            },
+        match self.literal(value)? {
+            Literal::Bytes(span) | Literal::Latin1(span) => Some(span),
+            Literal::Empty => None,
         }
     }
 
     /// The bytes of a bytes value, also of one that protocol 2 writes as `_codecs.encode(text, "latin1")`.
+    ///
+    /// `None` where loading could make other bytes than those that are written: another codec, items set later.
     #[must_use]
     pub fn bytes(&self, value: Value) -> Option<Cow<'_, [u8]>> {
-        match value {
-            Value::Bytes(span) => Some(Cow::Borrowed(self.span(span))),
-            _ => {
-                let (module, name, object) = self.call(value)?;
-                let arguments = self.arguments(object);
-                match (&*module, &*name) {
-                    ("_codecs", "encode") => {
-                        let Value::Text(span) = *arguments.first()? else { return None };
-                        String::from_utf8_lossy(self.span(span))
-                            .chars()
-                            .map(|char| u8::try_from(u32::from(char)).ok())
-                            .collect::<Option<Vec<_>>>()
-                            .map(Cow::Owned)
-                    }
-                    ("builtins" | "__builtin__", "bytes") if arguments.is_empty() => Some(Cow::Borrowed(&[])),
-                    ("builtins" | "__builtin__", "bytearray" | "bytes") => match *arguments.first()? {
-                        Value::Bytes(span) => Some(Cow::Borrowed(self.span(span))),
-                        _ => None,
-                    },
-                    _ => None,
-                }
+        Some(match self.literal(value)? {
+            Literal::Empty => Cow::Borrowed(&[]),
+            Literal::Bytes(span) => Cow::Borrowed(self.span(span)),
+            Literal::Latin1(span) => std::str::from_utf8(self.span(span))
+                .ok()?
+                .chars()
+                .map(|char| u8::try_from(u32::from(char)).ok())
+                .collect::<Option<Vec<_>>>()
+                .map(Cow::Owned)?,
+        })
+    }
+
+    fn literal(&self, value: Value) -> Option<Literal> {
+        if let Value::Bytes(span) = value {
+            return Some(Literal::Bytes(span));
+        }
+        let (module, name, object) = self.call(value)?;
+        let is_plain = object.state == Value::None && object.items.is_empty() && object.elements.is_empty();
+        let arguments = is_plain.then(|| self.arguments(object))?;
+        match (&*module, &*name, arguments) {
+            ("_codecs", "encode", [Value::Text(text), Value::Text(codec)]) => {
+                let is_latin1 = matches!(self.span(*codec), b"latin1" | b"latin-1" | b"iso-8859-1");
+                is_latin1.then_some(Literal::Latin1(*text))
             }
+            ("builtins" | "__builtin__", "bytes", []) => Some(Literal::Empty),
+            ("builtins" | "__builtin__", "bytearray" | "bytes", [Value::Bytes(span)]) => Some(Literal::Bytes(*span)),
+            _ => None,
         }
     }
 

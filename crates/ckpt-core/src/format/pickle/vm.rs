@@ -57,24 +57,51 @@ impl std::error::Error for PickleError {}
 /// # Errors
 /// [`PickleProblem::Truncated`] when `source` ends first; anything else means that no longer input would help.
 pub fn read(source: Vec<u8>) -> Result<Pickle, PickleError> {
+    read_keeping(source).map_err(|broken| broken.error)
+}
+
+/// A pickle that could not be read to its end. Python would have run what stands before that place.
+#[derive(Debug)]
+pub struct Broken {
+    /// Why it could not.
+    pub error: PickleError,
+    /// What was read until then; its root is `None`.
+    pub seen: Box<Pickle>,
+}
+
+/// Like [`read`], and keeps what was read before an error.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_keeping(source: Vec<u8>) -> Result<Pickle, Broken> {
     let mut machine = Machine::new(source.len());
     let mut cursor = Cursor::new(&source);
-    let root = loop {
-        let offset = cursor.position();
-        let fail = |problem| PickleError { problem, offset };
-        let opcode = cursor.u8().ok_or_else(|| fail(PickleProblem::Truncated))?;
-        match machine.step(opcode, &mut cursor).map_err(fail)? {
-            Some(root) => break root,
-            None if machine.is_too_large() => return Err(fail(PickleProblem::TooLarge)),
-            None => {}
-        }
-    };
+    let result = machine.run(&mut cursor);
     let length = cursor.position();
-    let Machine { decoded, nodes, protocol, computed_global, .. } = machine;
-    Ok(Pickle { source, decoded, nodes, root, length, protocol, computed_global })
+    let Machine { decoded, nodes, protocol, tricks, .. } = machine;
+    let root = result.unwrap_or(Value::None);
+    let pickle = Pickle { source, decoded, nodes, root, length, protocol, tricks };
+    match result {
+        Ok(_) => Ok(pickle),
+        Err(error) => Err(Broken { error, seen: Box::new(pickle) }),
+    }
 }
 
 impl Machine {
+    /// All opcodes up to `STOP`, which gives the root.
+    fn run(&mut self, cursor: &mut Cursor<'_>) -> Result<Value, PickleError> {
+        loop {
+            let offset = cursor.position();
+            let fail = |problem| PickleError { problem, offset };
+            let opcode = cursor.u8().ok_or_else(|| fail(PickleProblem::Truncated))?;
+            match self.step(opcode, cursor).map_err(fail)? {
+                Some(root) => return Ok(root),
+                None if self.is_too_large() => return Err(fail(PickleProblem::TooLarge)),
+                None => {}
+            }
+        }
+    }
+
     /// One opcode; the root when it was `STOP`.
     fn step(&mut self, opcode: u8, cursor: &mut Cursor<'_>) -> Step<Option<Value>> {
         match opcode {
@@ -119,7 +146,7 @@ impl Machine {
         let index = match opcode {
             b'q' | b'h' => u32::from(need(cursor.u8())?),
             b'r' | b'j' => need(cursor.u32())?,
-            0x94 => u32::try_from(self.memo.len()).map_err(|_| PickleProblem::TooLarge)?,
+            0x94 => self.next_memo()?,
             _ => decimal(need(cursor.line())?).ok_or(PickleProblem::BadArgument)?,
         };
         match opcode {
@@ -218,12 +245,12 @@ impl Machine {
                 Value::Bytes(Self::take(cursor, length)?)
             }
             b'V' => {
-                let line = need(cursor.line())?;
+                let line = Self::short_line(cursor)?;
                 let text = unescape_unicode(line);
                 Value::Text(self.decode(text.as_bytes())?)
             }
             _ => {
-                let line = need(cursor.line())?;
+                let line = Self::short_line(cursor)?;
                 let text = unescape_string(line).ok_or(PickleProblem::BadArgument)?;
                 Value::Text(self.decode(&text)?)
             }
@@ -309,7 +336,7 @@ impl Machine {
                 if let (Value::Text(module), Value::Text(name)) = (module, name) {
                     self.push_node(Node::Global { module, name })
                 } else {
-                    self.computed_global = true;
+                    self.tricks.computed_global = true;
                     let empty = Span { start: 0, length: 0 };
                     self.push_node(Node::Global { module: empty, name: empty })
                 }
@@ -360,8 +387,10 @@ impl Machine {
     fn build(&mut self, state: Value) -> Step<()> {
         match self.node_mut(self.top()?)? {
             Node::Object(object) => object.state = state,
+            // A persistent id of old PyTorch may stand for a class.
+            Node::Global { .. } | Node::Persistent(_) => self.tricks.built_global = true,
             // Python would call `__setstate__` or update `__dict__`; neither changes what a plain container holds.
-            Node::Global { .. } | Node::Persistent(_) | Node::Dict(_) | Node::List(_) | Node::Set(_) => {}
+            Node::Dict(_) | Node::List(_) | Node::Set(_) => {}
             Node::Tuple(_) | Node::BigInt(_) => return Err(PickleProblem::BadStack),
         }
         Ok(())

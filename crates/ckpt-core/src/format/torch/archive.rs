@@ -6,10 +6,11 @@ use std::io;
 
 use super::storages::Storages;
 use super::tensor::StorageRef;
-use super::{Opened, salvage};
+use super::{Opened, TWICE, salvage};
 use crate::finding::{Code, Finding};
 use crate::format::Format;
 use crate::format::pickle::{self, PickleError, PickleProblem};
+use crate::format::safety::Risk;
 use crate::format::zip::{self, Archive, Entry, Method, Problem};
 use crate::limits;
 use crate::members::Members;
@@ -71,7 +72,7 @@ fn other_kind(archive: &Archive) -> (Format, Finding) {
 
 fn open_archive(source: &dyn ReadAt, archive: Archive) -> io::Result<Opened<'_>> {
     let root = root_of(&archive).map(str::to_owned);
-    let main = root.as_ref().and_then(|root| archive.get(&format!("{root}/data.pkl"))).cloned();
+    let main = root.as_ref().and_then(|root| main_entry(&archive, root)).cloned();
     let Some((root, entry)) = root.zip(main) else {
         let (format, finding) = if archive.get("data.pkl").is_some() {
             let message =
@@ -85,37 +86,18 @@ fn open_archive(source: &dyn ReadAt, archive: Archive) -> io::Result<Opened<'_>>
     let is_script = archive.get(&format!("{root}/constants.pkl")).is_some();
     let format = if is_script { Format::TorchScript } else { Format::TorchZip };
     let mut findings = archive_findings(&archive, &root);
-    findings.extend(name_finding(source, &entry)?);
-    let mut opened = match zip::member(source, &entry, limits::PICKLE_BYTES)? {
-        zip::Member::Whole { bytes, crc } => {
-            if !entry.accepts(crc) {
-                findings.push(Finding::error(
-                    Code::CrcMismatch,
-                    format!(
-                        "`data.pkl` has checksum {crc:08x}, the archive says {:08x}: nothing it says can be trusted",
-                        entry.crc
-                    ),
-                ));
-            }
-            match pickle::read(bytes) {
-                Ok(pickle) => Opened { pickle: Some(pickle), ..Opened::new(format) },
-                Err(error) => Opened::unusable(format, pickle_finding("data.pkl", error)),
-            }
-        }
-        zip::Member::Damaged(message) => Opened::unusable(format, Finding::error(Code::OutOfBounds, message)),
-        zip::Member::TooLarge => Opened::unusable(
-            format,
-            Finding::error(
-                Code::Unsupported,
-                format!("`data.pkl` of {} bytes is larger than the limit of {}", entry.size, limits::PICKLE_BYTES),
-            ),
-        ),
-        zip::Member::Unsupported(method) => Opened::unusable(
-            format,
-            Finding::error(Code::Unsupported, format!("`data.pkl` is packed with zip method {method}")),
-        ),
-    };
+    let misnamed = name_finding(source, &entry)?;
+    let is_misnamed = misnamed.is_some();
+    findings.extend(misnamed);
+    let mut opened = open_main(source, &entry, format, &mut findings)?;
     opened.findings.splice(0..0, findings);
+    // PyTorch's reader ends a name there and finds another member than the directory shows.
+    if archive.entries.iter().any(|entry| entry.name.contains('\0')) {
+        opened.risks.push(("<a member whose name holds a NUL>", Risk::Dangerous));
+    }
+    if is_misnamed || is_twice(&archive, &root) {
+        opened.risks.push((TWICE, Risk::Dangerous));
+    }
     let mut name = format!("{root}/data/");
     let folder = name.len();
     let size_of = |key: &str| {
@@ -129,6 +111,8 @@ fn open_archive(source: &dyn ReadAt, archive: Archive) -> io::Result<Opened<'_>>
         opened
             .findings
             .push(Finding::info(Code::Unsupported, "a TorchScript export: it holds no state to resume from"));
+        // A `__setstate__` of its own runs while it is loaded, and may write files.
+        opened.risks.push(("<TorchScript code>", Risk::Unknown));
     }
     opened.storages = Storages::Archive { source, archive, root };
     Ok(opened)
@@ -141,6 +125,60 @@ fn name_finding(source: &dyn ReadAt, entry: &Entry) -> io::Result<Option<Finding
         let message = format!("the archive's directory says `{}` where the member says `{}`", entry.name, header.name);
         Finding::error(Code::Unsafe, message)
     }))
+}
+
+/// Reads `data.pkl`; `findings` gets what stands beside its content.
+fn open_main<'a>(
+    source: &dyn ReadAt,
+    entry: &Entry,
+    format: Format,
+    findings: &mut Vec<Finding>,
+) -> io::Result<Opened<'a>> {
+    Ok(match zip::member(source, entry, limits::PICKLE_BYTES)? {
+        zip::Member::Whole { bytes, crc } => {
+            if !entry.accepts(crc) {
+                findings.push(Finding::error(
+                    Code::CrcMismatch,
+                    format!(
+                        "`data.pkl` has checksum {crc:08x}, the archive says {:08x}: nothing it says can be trusted",
+                        entry.crc
+                    ),
+                ));
+            }
+            read_main(format, bytes)
+        }
+        zip::Member::Damaged(message) => Opened::unusable(format, Finding::error(Code::OutOfBounds, message)),
+        zip::Member::TooLarge => Opened::unusable(
+            format,
+            Finding::error(
+                Code::Unsupported,
+                format!("`data.pkl` of {} bytes is larger than the limit of {}", entry.size, limits::PICKLE_BYTES),
+            ),
+        ),
+        zip::Member::Unsupported(method) => Opened::unusable(
+            format,
+            Finding::error(Code::Unsupported, format!("`data.pkl` is packed with zip method {method}")),
+        ),
+    })
+}
+
+/// `data.pkl`; PyTorch's reader ignores case where there is no such name.
+fn main_entry<'a>(archive: &'a Archive, root: &str) -> Option<&'a Entry> {
+    let main = format!("{root}/data.pkl");
+    let any_case = || archive.entries.iter().rfind(|entry| entry.name.eq_ignore_ascii_case(&main));
+    archive.get(&main).or_else(any_case)
+}
+
+fn is_twice(archive: &Archive, root: &str) -> bool {
+    let main = format!("{root}/data.pkl");
+    archive.entries.iter().filter(|entry| entry.name.eq_ignore_ascii_case(&main)).nth(1).is_some()
+}
+
+fn read_main<'a>(format: Format, bytes: Vec<u8>) -> Opened<'a> {
+    match pickle::read_keeping(bytes) {
+        Ok(pickle) => Opened { pickle: Some(pickle), ..Opened::new(format) },
+        Err(broken) => Opened::broken(format, "data.pkl", broken),
+    }
 }
 
 fn archive_findings(archive: &Archive, root: &str) -> Vec<Finding> {
@@ -164,9 +202,7 @@ fn archive_findings(archive: &Archive, root: &str) -> Vec<Finding> {
             format!("{} bytes follow the archive; torch.load ignores them", archive.trailing),
         ));
     }
-    let main = format!("{root}/data.pkl");
-    let same_name = archive.entries.iter().filter(|entry| entry.name.eq_ignore_ascii_case(&main)).count();
-    if same_name > 1 || archive.duplicates().contains(&main) {
+    if is_twice(archive, root) {
         findings.push(Finding::error(
             Code::Unsafe,
             "the archive holds `data.pkl` twice: loaders disagree on which one they run",
@@ -247,10 +283,7 @@ pub fn open_directory<'a>(members: &'a dyn Members, prefix: &str) -> io::Result<
     let file = members.open(&format!("{prefix}data.pkl"))?;
     let bytes = read_up_to(&*file, 0, usize::try_from(size).unwrap_or(usize::MAX))?;
     drop(file);
-    let mut opened = match pickle::read(bytes) {
-        Ok(pickle) => Opened { pickle: Some(pickle), ..Opened::new(format) },
-        Err(error) => Opened::unusable(format, pickle_finding("data.pkl", error)),
-    };
+    let mut opened = read_main(format, bytes);
     let size_of = |key: &str| members.list().get(&format!("{prefix}data/{key}")).copied();
     let found = storage_findings(&opened.tensors().storages, size_of);
     opened.findings.extend(found);

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 
-use super::archive::{self, pickle_finding};
+use super::archive;
 use super::salvage::read_pickle;
 use super::storages::Storages;
 use super::tensor::{self, StorageRef};
@@ -47,25 +47,33 @@ pub fn open(source: &dyn ReadAt) -> io::Result<Opened<'_>> {
                 offset = offset.saturating_add(pickle.length() as u64);
                 others.push(pickle);
             }
-            Err(error) => return Ok(Opened { others, ..Opened::unusable(format, pickle_finding(name, error)) }),
+            Err(broken) => return Ok(with(others, Opened::broken(format, name, broken))),
         }
     }
     let state = match read_pickle(source, offset)? {
         Ok(pickle) => pickle,
-        Err(error) => return Ok(Opened { others, ..Opened::unusable(format, pickle_finding("state", error)) }),
+        Err(broken) => return Ok(with(others, Opened::broken(format, "state", broken))),
     };
     offset = offset.saturating_add(state.length() as u64);
     let keys = match read_pickle(source, offset)? {
         Ok(pickle) => {
             offset = offset.saturating_add(pickle.length() as u64);
-            Some(pickle)
+            Ok(pickle)
         }
-        Err(_) => None,
+        Err(broken) => Err(broken),
     };
-    let mut opened = place(source, state, keys.as_ref(), offset);
-    others.extend(keys);
-    opened.others = others;
-    Ok(opened)
+    let mut opened = place(source, state, keys.as_ref().ok(), offset);
+    match keys {
+        Ok(keys) => others.push(keys),
+        Err(broken) => opened.keep(broken),
+    }
+    Ok(with(others, opened))
+}
+
+/// Adds what was read before.
+fn with(others: Vec<Pickle>, mut opened: Opened<'_>) -> Opened<'_> {
+    opened.others.extend(others);
+    opened
 }
 
 /// Lays the storages out after the keys, in the keys' order.
@@ -126,10 +134,15 @@ fn place<'a>(source: &'a dyn ReadAt, state: Pickle, keys: Option<&Pickle>, start
 /// # Errors
 /// The source cannot be read.
 pub fn open_pickle(source: &dyn ReadAt) -> io::Result<Opened<'_>> {
-    Ok(match read_pickle(source, 0)? {
-        Ok(pickle) => Opened { pickle: Some(pickle), ..Opened::new(Format::Pickle) },
-        Err(error) => Opened::unusable(Format::Pickle, pickle_finding("pickle", error)),
-    })
+    let pickle = match read_pickle(source, 0)? {
+        Ok(pickle) => pickle,
+        Err(broken) => return Ok(Opened::broken(Format::Pickle, "pickle", broken)),
+    };
+    // The magic number may be written in other ways than PyTorch writes it; a loader compares the number.
+    if matches!(pickle.node(pickle.root()), Some(Node::BigInt(_))) {
+        return open(source);
+    }
+    Ok(Opened { pickle: Some(pickle), ..Opened::new(Format::Pickle) })
 }
 
 /// The pickles inside a pickle.
@@ -179,11 +192,14 @@ fn is_loader(pickle: &Pickle, id: NodeId) -> bool {
 
 /// Reads what one call would load; false when a part of it could not be read.
 fn read_nested(pickle: &Pickle, call: &Object, found: &mut Vec<Pickle>) -> bool {
-    let Some(bytes) = pickle.arguments(call).first().and_then(|bytes| pickle.bytes(*bytes)) else { return false };
+    let Some(Node::Tuple(arguments)) = pickle.node(call.arguments) else { return false };
+    let Some(bytes) = arguments.first().and_then(|bytes| pickle.bytes(*bytes)) else { return false };
     let mut rest: &[u8] = &bytes;
     if rest.starts_with(&zip::LOCAL_HEADER) {
         let Ok(opened) = archive::open(&rest) else { return false };
-        let is_read = opened.pickle.is_some() && opened.findings.iter().all(|found| found.severity < Severity::Error);
+        let is_read = opened.pickle.is_some()
+            && opened.risks.is_empty()
+            && opened.findings.iter().all(|found| found.severity < Severity::Error);
         found.extend(opened.pickle);
         return is_read;
     }

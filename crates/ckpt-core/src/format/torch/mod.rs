@@ -7,7 +7,8 @@ use std::cell::OnceCell;
 use serde::{Deserialize, Serialize};
 
 use super::Format;
-use super::pickle::Pickle;
+use super::pickle::{Broken, Pickle};
+use super::safety::Risk;
 use crate::finding::Finding;
 
 pub mod archive;
@@ -17,6 +18,11 @@ pub mod scalar;
 pub mod storages;
 pub mod tar;
 pub mod tensor;
+
+/// What stands among the imports for a pickle, or a part of it, that was not read.
+pub(crate) const UNREAD: &str = "<what could not be read>";
+/// Two members of an archive claim to be its pickle.
+pub(crate) const TWICE: &str = "<two members named data.pkl>";
 
 pub(crate) use salvage::read_pickle as salvage_pickle;
 
@@ -34,6 +40,8 @@ pub struct Opened<'a> {
     pub findings: Vec<Finding>,
     /// What is left of a file that was cut off.
     pub salvage: Option<Salvage>,
+    /// What loading it would do beyond what its pickles import.
+    pub risks: Vec<(&'static str, Risk)>,
     collected: OnceCell<tensor::Tensors>,
 }
 
@@ -59,6 +67,7 @@ impl Opened<'_> {
             storages: storages::Storages::Nowhere,
             findings: Vec::new(),
             salvage: None,
+            risks: Vec::new(),
             collected: OnceCell::new(),
         }
     }
@@ -70,5 +79,17 @@ impl Opened<'_> {
 
     fn unusable(format: Format, finding: Finding) -> Self {
         Self { findings: vec![finding], ..Self::new(format) }
+    }
+
+    /// A container whose pickle `name` breaks off: a loader would run what stands before that place.
+    fn broken(format: Format, name: &str, broken: Broken) -> Self {
+        let mut opened = Self::unusable(format, archive::pickle_finding(name, broken.error));
+        opened.keep(broken);
+        opened
+    }
+
+    fn keep(&mut self, broken: Broken) {
+        self.others.push(*broken.seen);
+        self.risks.push((UNREAD, Risk::Unknown));
     }
 }

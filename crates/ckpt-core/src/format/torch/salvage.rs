@@ -8,13 +8,12 @@
 use std::collections::HashMap;
 use std::io;
 
-use super::archive::pickle_finding;
 use super::storages::Storages;
 use super::tensor::{self, StorageRef, Tensors};
 use super::{Opened, Salvage};
 use crate::finding::{Code, Finding};
 use crate::format::Format;
-use crate::format::pickle::{self, Pickle, PickleError, PickleProblem};
+use crate::format::pickle::{self, Broken, Pickle, PickleProblem};
 use crate::format::zip::{self, LocalHeader};
 use crate::limits;
 use crate::read::{ReadAt, read_up_to};
@@ -28,13 +27,15 @@ const LAST: [(&str, u64); 2] = [("version", 2), (".data/serialization_id", 40)];
 ///
 /// # Errors
 /// The source cannot be read.
-pub(crate) fn read_pickle(source: &dyn ReadAt, offset: u64) -> io::Result<Result<Pickle, PickleError>> {
+pub(crate) fn read_pickle(source: &dyn ReadAt, offset: u64) -> io::Result<Result<Pickle, Broken>> {
     let mut window = limits::STREAM_WINDOW;
     loop {
         let bytes = read_up_to(source, offset, window)?;
         let is_all = bytes.len() < window || window as u64 >= limits::PICKLE_BYTES;
-        match pickle::read(bytes) {
-            Err(PickleError { problem: PickleProblem::Truncated, .. }) if !is_all => window = window.saturating_mul(2),
+        match pickle::read_keeping(bytes) {
+            Err(broken) if broken.error.problem == PickleProblem::Truncated && !is_all => {
+                window = window.saturating_mul(2);
+            }
             result => return Ok(result),
         }
     }
@@ -55,9 +56,9 @@ pub fn open(source: &dyn ReadAt, problem: Option<Finding>) -> io::Result<Opened<
     };
     let pickle = match read_pickle(source, main.data_offset)? {
         Ok(pickle) => pickle,
-        Err(error) => {
-            let mut opened = Opened::unusable(format, damage);
-            opened.findings.push(pickle_finding("data.pkl", error));
+        Err(broken) => {
+            let mut opened = Opened::broken(format, "data.pkl", broken);
+            opened.findings.insert(0, damage);
             return Ok(opened);
         }
     };

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::Opened;
-use super::archive::pickle_finding;
 use super::salvage::read_pickle;
 use crate::finding::{Code, Finding};
 use crate::format::Format;
@@ -30,7 +29,7 @@ pub fn open(source: &dyn ReadAt) -> io::Result<Opened<'_>> {
     };
     let mut opened = match read_pickle(&Window::new(source, start, length), 0)? {
         Ok(pickle) => Opened { pickle: Some(pickle), ..Opened::new(format) },
-        Err(error) => Opened::unusable(format, pickle_finding("pickle", error)),
+        Err(broken) => Opened::broken(format, "pickle", broken),
     };
     for name in ["sys_info", "tensors", "storages"] {
         match members.get(name) {
@@ -44,8 +43,9 @@ pub fn open(source: &dyn ReadAt) -> io::Result<Opened<'_>> {
                     opened.findings.push(Finding::error(Code::Truncated, message));
                 }
                 // Each starts with a pickle that a loader would run.
-                if let Ok(pickle) = read_pickle(&Window::new(source, *start, *length), 0)? {
-                    opened.others.push(pickle);
+                match read_pickle(&Window::new(source, *start, *length), 0)? {
+                    Ok(pickle) => opened.others.push(pickle),
+                    Err(broken) => opened.keep(broken),
                 }
             }
         }

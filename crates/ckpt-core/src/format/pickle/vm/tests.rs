@@ -78,7 +78,7 @@ fn malformed_input_is_named() {
 #[test]
 fn a_computed_import_is_noticed() {
     // STACK_GLOBAL over two Nones.
-    assert!(read(b"\x80\x04NN\x93.".to_vec()).unwrap().has_computed_global());
+    assert!(read(b"\x80\x04NN\x93.".to_vec()).unwrap().tricks().computed_global);
 }
 
 #[test]
