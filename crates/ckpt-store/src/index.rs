@@ -230,7 +230,7 @@ fn fingerprint(candidate: &Candidate) -> Result<Fingerprint> {
         }
         Shape::Directory(_) => many(DirectoryMembers::open(&candidate.path)?.statuses()),
         Shape::Index => {
-            let shards = index_shards(&fs::read(&candidate.path, limits::JSON_BYTES)?);
+            let shards = index_shards(&fs::read(&candidate.path, limits::INDEX_BYTES)?);
             let members = DirectoryMembers::flat(inspect::parent(&candidate.path))?;
             let wanted: Vec<(String, Status)> = members
                 .statuses()

@@ -14,6 +14,9 @@ fn quoted(key: &str, name: &str) -> Option<String> {
     rest.split_once('\'').map(|(value, _)| value.to_owned())
 }
 
+/// What one callback tells: a value, and which way is better.
+type Score = (f64, Option<Direction>);
+
 /// Most callbacks looked at.
 const CALLBACKS: usize = 64;
 
@@ -25,7 +28,7 @@ pub(super) fn callbacks(reader: &Reader<'_>, facts: &mut Facts) -> io::Result<()
     let callbacks = items
         .iter()
         .filter_map(|(key, state)| Some((pickle.text(*key).filter(|key| key.starts_with("ModelCheckpoint"))?, state)));
-    let mut scores: BTreeMap<(String, &str), Vec<(f64, Option<Direction>)>> = BTreeMap::new();
+    let mut scores: BTreeMap<(String, &str), Vec<Score>> = BTreeMap::new();
     for (key, state) in callbacks.take(CALLBACKS) {
         let direction = match quoted(&key, "mode").as_deref() {
             Some("max") => Some(Direction::Max),

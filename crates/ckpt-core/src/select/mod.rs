@@ -125,7 +125,7 @@ impl Selection {
 /// The result does not depend on the order of `verified`.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`]: the metric is unknown (the message lists those seen), ambiguous, or its direction is.
+/// [`Invalid`](crate::ErrorKind::Invalid): the metric is unknown (the message lists those seen), ambiguous, or its direction is.
 pub fn select(mut verified: Vec<Verified>, criteria: &Criteria) -> Result<Selection> {
     for item in &mut verified {
         prefer_wanted_name(item, criteria);

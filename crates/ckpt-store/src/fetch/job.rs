@@ -79,7 +79,7 @@ impl Job {
             }
             Shape::Index => {
                 let index = chosen.candidate.name();
-                let shards = index_shards(&fs::read(path, limits::JSON_BYTES)?);
+                let shards = index_shards(&fs::read(path, limits::INDEX_BYTES)?);
                 let members = DirectoryMembers::flat(parent(path))?;
                 let items = items(&members, parent(path), |name| name == index || shards.contains(name));
                 let stem = index.split('.').next().unwrap_or(&index).to_owned();
