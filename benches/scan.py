@@ -95,7 +95,7 @@ def main() -> None:
         print(f"{count:,} checkpoints of {size // count:,} bytes, {size / 1e6:,.0f} MB in all, best of {given.rounds}")
         columns = ["", "wall", "CPU", "peak RSS", "bytes read", "× wall of the index", "× CPU of the index"]
         measure.table(columns, [row(peer, ours[2]) for peer in peers])
-        index = (given.data / "cache" / "ckpt" / "index.json").stat().st_size
+        index = sum(part.stat().st_size for part in (given.data / "cache" / "ckpt" / "index").iterdir())
         print(f"the index takes {index:,} bytes\n", flush=True)
 
 
