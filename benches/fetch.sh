@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # `ckpt fetch` of a 1 GB checkpoint beside what it is made of: cp, sync, and reading source and copy for their digests.
 #
-# All on one file system, the source cached, the target new, every write made durable. What is not cached is the copy when
-# its digest is taken, here as in `ckpt fetch`: it checks what the disk has. Needs b3sum (`cargo install b3sum`), and once
-# a Python with torch, which makes the file.
+# All on one file system, the source cached, the target new, every write made durable. b3sum reads the copy from the disk;
+# `ckpt fetch` digests it from the page cache while the disk writes. Needs b3sum (`cargo install b3sum`), and once a Python
+# with torch, which makes the file.
 #
 #     benches/fetch.sh [DATA] [CKPT]        PYTHON and ROUNDS from the environment
 set -euo pipefail
