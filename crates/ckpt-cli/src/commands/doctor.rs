@@ -31,7 +31,9 @@ impl Doctor {
             existing =
                 existing.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
         }
+        // Where the system does not tell, the report says that it is unknown.
         let free_bytes = fs::free_bytes(existing).ok();
+        // Plain data: it always becomes a JSON object.
         let values = serde_json::to_value(&settings.values).unwrap_or_default();
         let valid = survey.verified.iter().filter(|item| item.verdict.is_valid);
         let report = DoctorReport {
