@@ -8,6 +8,7 @@
 //! its effect.
 
 pub mod candidate;
+pub mod digest;
 pub mod error;
 pub mod finding;
 pub mod format;
@@ -18,6 +19,7 @@ pub mod json;
 pub mod layout;
 pub mod limits;
 pub mod location;
+pub mod manifest;
 pub mod members;
 pub mod metric;
 pub mod name;

@@ -79,6 +79,32 @@ impl Dtype {
         Self(Cow::Borrowed(torch))
     }
 
+    /// The safetensors name; `None` for types that the format does not have.
+    #[must_use]
+    pub fn to_safetensors(&self) -> Option<&'static str> {
+        Some(match &*self.0 {
+            "float64" => "F64",
+            "float32" => "F32",
+            "float16" => "F16",
+            "bfloat16" => "BF16",
+            "int64" => "I64",
+            "int32" => "I32",
+            "int16" => "I16",
+            "int8" => "I8",
+            "uint64" => "U64",
+            "uint32" => "U32",
+            "uint16" => "U16",
+            "uint8" => "U8",
+            "bool" => "BOOL",
+            "complex64" => "C64",
+            "float8_e4m3fn" => "F8_E4M3",
+            "float8_e5m2" => "F8_E5M2",
+            "float8_e8m0fnu" => "F8_E8M0",
+            "float4_e2m1fn_x2" => "F4",
+            _ => return None,
+        })
+    }
+
     /// The name.
     #[must_use]
     pub fn name(&self) -> &str {

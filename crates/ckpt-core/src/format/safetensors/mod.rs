@@ -14,6 +14,8 @@ use crate::finding::{Code, Finding};
 use crate::limits;
 use crate::read::{ReadAt, read_up_to};
 
+pub mod write;
+
 /// One tensor of the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
