@@ -26,6 +26,7 @@ pub mod name;
 pub mod platform;
 pub mod progress;
 pub mod read;
+pub mod seed;
 pub mod select;
 pub mod transfer;
 pub mod verify;
