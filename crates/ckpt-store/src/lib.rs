@@ -28,6 +28,8 @@ pub mod inspect;
 pub mod repack;
 pub mod scan;
 pub mod surroundings;
+#[cfg(feature = "tch")]
+pub mod tch;
 pub mod verify;
 
 mod survey;

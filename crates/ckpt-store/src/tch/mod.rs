@@ -1,0 +1,52 @@
+//! Models of the crate `tch` in checkpoints: variables, optimizers whose state is ours, random numbers.
+//!
+//! libtorch's C interface, and so `tch`, gives out neither the state of an optimizer nor that of the generator of random
+//! numbers. A run that goes on without them goes on differently. So [`optimizer`] has optimizers that keep their state in
+//! tensors of ours and step as libtorch's own do, and [`seed`] seeds the generator anew in each step.
+//!
+//! Gradients are no part of a checkpoint: save after a step and before the next backward pass.
+//!
+//! ```no_run
+//! use ckpt_store::tch::optimizer::{Adam, Optimizer};
+//! use ckpt_store::tch::{self as ckpt_tch, Strictness};
+//! use ckpt_core::ids::Step;
+//! use tch::{Device, Tensor, nn, nn::Module};
+//!
+//! # fn batch(_: u64) -> (Tensor, Tensor) { unimplemented!() }
+//! # let (checkpoint, optimizer_tensors, groups, start) = (Vec::new(), Vec::new(), Vec::new(), 0);
+//! let variables = nn::VarStore::new(Device::cuda_if_available());
+//! let model = nn::linear(variables.root(), 64, 10, Default::default());
+//! let mut optimizer = Optimizer::new(&variables, Adam::decoupled(1e-3))?;
+//!
+//! ckpt_tch::load(&variables, &checkpoint, Strictness::Strict)?;
+//! optimizer.load(&optimizer_tensors, &groups)?;
+//!
+//! for step in start..1000 {
+//!     ckpt_tch::seed(42, Step(step), "forward");
+//!     let (images, labels) = batch(step);
+//!     let loss = model.forward(&images).dropout(0.1, true).cross_entropy_for_logits(&labels);
+//!     optimizer.backward_step(&loss)?;
+//! }
+//! let (model_tensors, optimizer_tensors) = (ckpt_tch::tensors(&variables)?, optimizer.tensors()?);
+//! let groups = serde_json::to_string(&optimizer.groups())?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod element;
+pub mod optimizer;
+mod var_store;
+
+use ckpt_core::ids::Step;
+
+pub use var_store::{Converted, LoadReport, Misshaped, Strictness, compare, load, tensors};
+
+/// Seeds libtorch's generators, of the CPU and of every GPU, for one purpose in one step: see [`ckpt_core::seed`].
+///
+/// Whatever is drawn until the next call depends on these three alone, so a run that is resumed draws what it would have
+/// drawn. Generators belong to the process: threads that draw at the same time draw from the same ones.
+///
+/// libtorch's generator for the CPU takes the lower 32 bits of a seed only. Two steps in a hundred thousand may so draw the same
+/// numbers; where that matters, draw on the GPU or from a generator of your own seeded by [`ckpt_core::seed::at`].
+pub fn seed(run: u64, step: Step, purpose: &str) {
+    ::tch::manual_seed(ckpt_core::seed::at(run, step, purpose).cast_signed());
+}
