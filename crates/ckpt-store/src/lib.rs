@@ -25,7 +25,9 @@ pub mod fs;
 pub mod history;
 pub mod index;
 pub mod inspect;
+pub mod load;
 pub mod repack;
+pub mod save;
 pub mod scan;
 pub mod surroundings;
 #[cfg(feature = "tch")]
