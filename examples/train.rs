@@ -103,8 +103,9 @@ fn loss(model: &Parameters, digits: &Digits, batch: &[usize], random: &mut Rando
         let sum: f32 = exponentials.iter().sum();
         total += (sum.ln() + largest - outputs[usize::from(label)]) * share;
 
-        let at_output: Vec<f32> =
-            (0..CLASSES).map(|class| (exponentials[class] / sum - f32::from(class == usize::from(label))) * share).collect();
+        let at_output: Vec<f32> = (0..CLASSES)
+            .map(|class| (exponentials[class] / sum - f32::from(class == usize::from(label))) * share)
+            .collect();
         let at_hidden: Vec<f32> = (0..HIDDEN)
             .map(|unit| {
                 let back: f32 = (0..CLASSES).map(|class| at_output[class] * model[2][class * HIDDEN + unit]).sum();

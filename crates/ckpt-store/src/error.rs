@@ -34,12 +34,6 @@ impl Error {
         }
     }
 
-    /// An error without a cause about something that is not a path.
-    #[cfg(feature = "tch")]
-    pub(crate) fn about(kind: ErrorKind, subject: &str, message: impl Into<String>) -> Self {
-        Self { kind, subject: subject.to_owned(), message: message.into(), source: None }
-    }
-
     /// libtorch could not do `doing` (`copy`, `convert`, …) with a tensor.
     #[cfg(feature = "tch")]
     pub(crate) fn torch(doing: &str, subject: &str, source: ::tch::TchError) -> Self {

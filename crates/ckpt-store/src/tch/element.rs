@@ -1,5 +1,7 @@
 //! Between libtorch's tensors and bytes.
 
+use std::path::Path;
+
 use ::tch::{Device, Kind, Tensor, no_grad};
 use ckpt_core::ErrorKind;
 use ckpt_core::format::dtype::Dtype;
@@ -45,12 +47,13 @@ pub(super) fn shape_of(tensor: &Tensor) -> Vec<u64> {
 /// `Unsupported` for sparse tensors and for element types that a safetensors file cannot hold; what libtorch says when the
 /// copy fails.
 pub(super) fn copy_out(name: String, tensor: &Tensor) -> Result<save::Tensor<'static>> {
-    let refused = |why: String| Error::about(ErrorKind::Unsupported, &name, why);
+    let refused = |why: String| Error::new(ErrorKind::Unsupported, Path::new(&name), why);
     if tensor.is_sparse() || tensor.is_mkldnn() {
         return Err(refused("cannot save the sparse or opaque tensor".to_owned()));
     }
     let kind = tensor.f_kind().map_err(|error| Error::torch("read the element type of", &name, error))?;
-    let dtype = dtype_of(kind).ok_or_else(|| refused(format!("cannot save elements of type {kind:?}, of the tensor")))?;
+    let dtype =
+        dtype_of(kind).ok_or_else(|| refused(format!("cannot save elements of type {kind:?}, of the tensor")))?;
     let count = tensor.numel();
     let mut bytes = vec![0; count * kind.elt_size_in_bytes()];
     tensor.f_copy_data_u8(&mut bytes, count).map_err(|error| Error::torch("copy", &name, error))?;
@@ -65,9 +68,14 @@ pub(super) fn copy_out(name: String, tensor: &Tensor) -> Result<save::Tensor<'st
 pub(super) fn copy_in(tensor: &save::Tensor<'_>) -> Result<Tensor> {
     let save::Tensor { name, dtype, shape, bytes } = tensor;
     let Some(kind) = kind_of(dtype) else {
-        return Err(Error::about(ErrorKind::Unsupported, name, format!("libtorch has no type {dtype}, of the tensor")));
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            Path::new(&**name),
+            format!("libtorch has no type {dtype}, of the tensor"),
+        ));
     };
-    let corrupt = || Error::about(ErrorKind::Corrupt, name, "shape and number of bytes disagree in the tensor");
+    let corrupt =
+        || Error::new(ErrorKind::Corrupt, Path::new(&**name), "shape and number of bytes disagree in the tensor");
     let size: Option<Vec<i64>> = shape.iter().map(|length| i64::try_from(*length).ok()).collect();
     let size = size.ok_or_else(corrupt)?;
     let count = shape.iter().try_fold(1_u64, |count, length| count.checked_mul(*length));

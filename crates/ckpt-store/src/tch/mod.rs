@@ -6,30 +6,45 @@
 //!
 //! Gradients are no part of a checkpoint: save after a step and before the next backward pass.
 //!
+//! A run is the same after a resume to the last bit where libtorch itself is: on the CPU with the same build of libtorch, the
+//! same kind of processor and the same number of threads. On a GPU some of its kernels add up in no fixed order.
+//!
 //! ```no_run
-//! use ckpt_store::tch::optimizer::{Adam, Optimizer};
-//! use ckpt_store::tch::{self as ckpt_tch, Strictness};
 //! use ckpt_core::ids::Step;
+//! use ckpt_store::save::{Policy, Saver};
+//! use ckpt_store::tch::optimizer::{Adam, Group, Optimizer};
+//! use ckpt_store::tch::{Strictness, load, seed, tensors};
 //! use tch::{Device, Tensor, nn, nn::Module};
 //!
-//! # fn batch(_: u64) -> (Tensor, Tensor) { unimplemented!() }
-//! # let (checkpoint, optimizer_tensors, groups, start) = (Vec::new(), Vec::new(), Vec::new(), 0);
+//! # fn batch(_: u64) -> (Tensor, Tensor) { unreachable!() }
+//! let saver = Saver::open("checkpoints".as_ref(), Policy::default())?;
+//! let run = 42;
+//! seed(run, Step(0), "initial weights");
 //! let variables = nn::VarStore::new(Device::cuda_if_available());
 //! let model = nn::linear(variables.root(), 64, 10, Default::default());
 //! let mut optimizer = Optimizer::new(&variables, Adam::decoupled(1e-3))?;
 //!
-//! ckpt_tch::load(&variables, &checkpoint, Strictness::Strict)?;
-//! optimizer.load(&optimizer_tensors, &groups)?;
-//!
-//! for step in start..1000 {
-//!     ckpt_tch::seed(42, Step(step), "forward");
-//!     let (images, labels) = batch(step);
-//!     let loss = model.forward(&images).dropout(0.1, true).cross_entropy_for_logits(&labels);
-//!     optimizer.backward_step(&loss)?;
+//! let mut start = 0;
+//! if let Some(checkpoint) = saver.resume()? {
+//!     load(&variables, checkpoint.tensors("model")?.iter(), Strictness::Strict)?;
+//!     let groups: Vec<Group> = checkpoint.json("param_groups")?;
+//!     optimizer.load(checkpoint.tensors("optimizer")?.iter(), &groups)?;
+//!     start = checkpoint.manifest().step.0;
 //! }
-//! let (model_tensors, optimizer_tensors) = (ckpt_tch::tensors(&variables)?, optimizer.tensors()?);
-//! let groups = serde_json::to_string(&optimizer.groups())?;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! for step in start..1000 {
+//!     let (images, labels) = batch(step);
+//!     seed(run, Step(step), "dropout");
+//!     let loss = model.forward(&images.dropout(0.1, true)).cross_entropy_for_logits(&labels);
+//!     optimizer.backward_step(&loss)?;
+//!
+//!     let mut pending = saver.begin(Step(step + 1))?;
+//!     pending.tensors("model", tensors(&variables)?)?;
+//!     pending.tensors("optimizer", optimizer.tensors()?)?;
+//!     pending.json("param_groups", &optimizer.groups())?;
+//!     pending.commit_async()?;
+//! }
+//! saver.finish()?;
+//! # Ok::<(), ckpt_store::Error>(())
 //! ```
 
 mod element;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use ::tch::nn::VarStore;
 use ckpt_core::ErrorKind;
@@ -113,7 +114,7 @@ fn report(variables: &VarStore, tensors: &[Tensor<'_>]) -> Result<LoadReport> {
         let kind = variable.f_kind().map_err(|error| Error::torch("read the element type of", &name, error))?;
         let Some(dtype) = element::dtype_of(kind) else {
             let message = format!("cannot load elements of type {kind:?}, of the variable");
-            return Err(Error::about(ErrorKind::Unsupported, &name, message));
+            return Err(Error::new(ErrorKind::Unsupported, Path::new(&name), message));
         };
         let shape = element::shape_of(&variable);
         let converts = dtype.is_float() && tensor.dtype.is_float();
@@ -147,7 +148,7 @@ pub fn load<'a>(
         && let Some(first) = report.first()
     {
         let message = format!("the checkpoint does not fit the model ({report}), for one at");
-        return Err(Error::about(ErrorKind::Invalid, first, message));
+        return Err(Error::new(ErrorKind::Invalid, Path::new(first), message));
     }
     let mut ours = variables.variables();
     let mut fitting = Vec::new();

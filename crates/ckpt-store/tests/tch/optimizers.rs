@@ -1,6 +1,6 @@
 use ckpt_store::tch::optimizer::{Adam, Optimizer, Rule, Sgd};
-use tch::nn::{self, OptimizerConfig};
 use tch::Kind;
+use tch::nn::{self, OptimizerConfig};
 
 use crate::{Network, bits};
 

@@ -59,7 +59,8 @@ fn state_has_the_names_and_types_of_pytorch() {
     let state = optimizer.tensors().unwrap();
     let names: Vec<_> = state.iter().map(|t| format!("{} {} {:?}", t.name, t.dtype, t.shape)).collect();
     let of = |i: usize, shape: &str| {
-        let averages = ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"].map(|name| format!("state.{i}.{name} float32 {shape}"));
+        let averages =
+            ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"].map(|name| format!("state.{i}.{name} float32 {shape}"));
         [vec![format!("state.{i}.step float32 []")], averages.to_vec()].concat()
     };
     assert_eq!(names, [of(0, "[37, 19]"), of(1, "[5, 37]"), of(3, "[5]")].concat());
@@ -70,7 +71,8 @@ fn state_has_the_names_and_types_of_pytorch() {
         "lr": 0.25, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0, "amsgrad": true,
         "decoupled_weight_decay": false, "maximize": false,
     });
-    for (i, (params, names)) in [([0, 1], ["first", "second"]), ([2, 3], ["first_bias", "second_bias"])].iter().enumerate()
+    for (i, (params, names)) in
+        [([0, 1], ["first", "second"]), ([2, 3], ["first_bias", "second_bias"])].iter().enumerate()
     {
         let mut expected = options.clone();
         expected["params"] = serde_json::json!(params);

@@ -93,7 +93,8 @@ fn model() -> VarStore {
 #[test]
 fn strict_loads_all_or_nothing() {
     let fits = [floats("a", &[2], &[5.0, 6.0]), floats("b", &[2, 2], &[0.0; 4])];
-    for extra in [vec![], vec![floats("c", &[2], &[0.0; 2])], vec![floats("c", &[1], &[0.0]), floats("d", &[1], &[0.0])]]
+    for extra in
+        [vec![], vec![floats("c", &[2], &[0.0; 2])], vec![floats("c", &[1], &[0.0]), floats("d", &[1], &[0.0])]]
     {
         let variables = model();
         let before = bits(&variables);
@@ -107,8 +108,12 @@ fn strict_loads_all_or_nothing() {
 #[test]
 fn lenient_loads_what_fits_and_names_the_rest() {
     let variables = model();
-    let given =
-        [floats("zebra", &[1], &[0.0]), floats("b", &[4], &[0.0; 4]), floats("a", &[2], &[5.0, 6.0]), floats("d", &[1], &[0.0])];
+    let given = [
+        floats("zebra", &[1], &[0.0]),
+        floats("b", &[4], &[0.0; 4]),
+        floats("a", &[2], &[5.0, 6.0]),
+        floats("d", &[1], &[0.0]),
+    ];
     assert_eq!(compare(&variables, given.clone()).unwrap().loaded, ["a"]);
     assert_eq!(bits(&variables), bits(&model()), "comparing changes nothing");
 

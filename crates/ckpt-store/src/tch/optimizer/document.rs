@@ -1,6 +1,7 @@
 //! The state of an optimizer as tensors and a document, under PyTorch's names.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use ::tch::{Kind, TchError, Tensor, no_grad};
 use ckpt_core::ErrorKind;
@@ -72,9 +73,10 @@ impl Optimizer {
         self.check_groups(groups)?;
         let mut found = by_parameter(tensors)?;
         let mut states = Vec::new();
-        let rules = groups.iter().zip(&self.groups).flat_map(|(theirs, ours)| {
-            ours.parameters.iter().map(|parameter| (theirs.rule, parameter))
-        });
+        let rules = groups
+            .iter()
+            .zip(&self.groups)
+            .flat_map(|(theirs, ours)| ours.parameters.iter().map(|parameter| (theirs.rule, parameter)));
         for (i, (rule, parameter)) in rules.enumerate() {
             let fields = found.remove(&i).unwrap_or_default();
             states.push(no_grad(|| state(rule, parameter, fields))?);
@@ -108,7 +110,7 @@ impl Optimizer {
             }
             if theirs.maximize {
                 let message = "`maximize` is not supported, for group";
-                return Err(Error::about(ErrorKind::Unsupported, &i.to_string(), message));
+                return Err(Error::new(ErrorKind::Unsupported, Path::new(&i.to_string()), message));
             }
         }
         Ok(())
@@ -116,7 +118,7 @@ impl Optimizer {
 }
 
 fn unfit(subject: &str, message: impl Into<String>) -> Error {
-    Error::about(ErrorKind::Invalid, subject, message)
+    Error::new(ErrorKind::Invalid, Path::new(subject), message)
 }
 
 fn fields(state: &State) -> std::result::Result<Vec<(&'static str, Tensor)>, TchError> {
@@ -146,7 +148,7 @@ fn by_parameter<'a>(tensors: impl IntoIterator<Item = save::Tensor<'a>>) -> Resu
         let parsed = parts.and_then(|(i, field)| Some((i.parse().ok()?, field.to_owned())));
         let (i, field) = parsed.ok_or_else(|| unfit(&tensor.name, "not the name of an optimizer's state:"))?;
         if let Some(twin) = found.entry(i).or_default().insert(field, tensor) {
-            return Err(Error::about(ErrorKind::Corrupt, &twin.name, "there are two tensors"));
+            return Err(Error::new(ErrorKind::Corrupt, Path::new(&*twin.name), "there are two tensors"));
         }
     }
     Ok(found)
@@ -170,7 +172,9 @@ fn state(rule: Rule, parameter: &Parameter, mut fields: Fields<'_>) -> Result<St
         }),
     };
     match fields.into_values().next() {
-        Some(tensor) => Err(Error::about(ErrorKind::Unsupported, &tensor.name, "the rule has no use for the state")),
+        Some(tensor) => {
+            Err(Error::new(ErrorKind::Unsupported, Path::new(&*tensor.name), "the rule has no use for the state"))
+        }
         None => Ok(state),
     }
 }
@@ -196,6 +200,6 @@ fn step(parameter: &Parameter, fields: &mut Fields<'_>) -> Result<u64> {
     match number {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
         Some(number) if number.fract() == 0.0 && (0.0..9.0e15).contains(&number) => Ok(number as u64),
-        _ => Err(Error::about(ErrorKind::Corrupt, &tensor.name, "no count of steps is in the tensor")),
+        _ => Err(Error::new(ErrorKind::Corrupt, Path::new(&*tensor.name), "no count of steps is in the tensor")),
     }
 }

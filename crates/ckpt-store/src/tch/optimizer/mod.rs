@@ -9,7 +9,8 @@ mod arithmetic;
 mod document;
 mod sgd;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use ::tch::nn::{self, OptimizerConfig, VarStore};
 use ::tch::{TchError, Tensor, no_grad};
@@ -96,18 +97,18 @@ impl Optimizer {
         let rule = rule.into();
         let torch = |error| Error::torch("make the optimizer of", "the model", error);
         let forgets = nn::Sgd::default().build(variables, 0.0).map_err(torch)?;
-        let named: BTreeMap<String, Tensor> = variables.variables().into_iter().collect();
+        let names = names(variables);
         let locked = variables.variables_.lock().map_err(|_| {
-            Error::about(ErrorKind::Internal, "the model", "a thread panicked while it changed the variables of")
+            Error::new(ErrorKind::Internal, "the model".as_ref(), "a thread panicked while it changed the variables of")
         })?;
         let mut groups = Vec::new();
         for variable in &locked.trainable_variables {
             while groups.len() <= variable.group {
                 groups.push(ParameterGroup { rule, parameters: Vec::new() });
             }
-            let name = named.iter().find(|(_, tensor)| tensor.data_ptr() == variable.tensor.data_ptr());
+            let name = names.get(&(variable.tensor.data_ptr() as usize)).cloned().unwrap_or_default();
             groups[variable.group].parameters.push(Parameter {
-                name: name.map(|(name, _)| name.clone()).unwrap_or_default(),
+                name,
                 tensor: variable.tensor.shallow_clone(),
                 state: State::Fresh,
             });
@@ -146,7 +147,7 @@ impl Optimizer {
                     }
                     if gradient.is_sparse() {
                         let message = "sparse gradients are not supported, and so is that of";
-                        return Err(Error::about(ErrorKind::Unsupported, &parameter.name, message));
+                        return Err(Error::new(ErrorKind::Unsupported, Path::new(&parameter.name), message));
                     }
                     update(*rule, parameter, &gradient)
                         .map_err(|error| Error::torch("update", &parameter.name, error))?;
@@ -165,6 +166,19 @@ impl Optimizer {
         loss.f_backward().map_err(|error| Error::torch("compute the gradients of", "the loss", error))?;
         self.step()
     }
+}
+
+/// The names of variables by the address of their elements: `tch` keeps names and trainable variables apart. One that has no
+/// elements has no name here.
+fn names(variables: &VarStore) -> HashMap<usize, String> {
+    let sorted: BTreeMap<String, Tensor> = variables.variables().into_iter().collect();
+    let mut names = HashMap::new();
+    for (name, tensor) in sorted {
+        if !tensor.is_sparse() && !tensor.is_mkldnn() && tensor.numel() > 0 {
+            names.entry(tensor.data_ptr() as usize).or_insert(name);
+        }
+    }
+    names
 }
 
 /// One step of one parameter. A state that another rule left is begun anew.
