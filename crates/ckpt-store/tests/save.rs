@@ -330,3 +330,47 @@ fn only_the_tracked_metrics_have_pointers() {
     assert_eq!(linked(root, "best-val%2Floss"), "step-00000001");
     assert!(!root.join("best-accuracy").exists());
 }
+
+#[test]
+fn a_moved_file_is_never_without_a_name_and_one_with_several_is_copied() {
+    let directory = tempfile::tempdir().unwrap();
+    let (root, from, other) =
+        (directory.path().join("root"), directory.path().join("a.bin"), directory.path().join("b.bin"));
+    let saver = Saver::open(&root, Policy::default()).unwrap();
+    std::fs::write(&from, "alone").unwrap();
+    let identity = |path: &Path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).unwrap());
+    let inode = identity(&from);
+    let mut save = saver.begin(Step(1)).unwrap();
+    save.moved_file("x.bin", &from).unwrap();
+    let committed = save.commit().unwrap();
+    assert!(!from.exists());
+    assert_eq!(identity(&committed.path.join("x.bin")), inode, "not copied");
+
+    std::fs::write(&from, "shared").unwrap();
+    std::fs::hard_link(&from, &other).unwrap();
+    let mut save = saver.begin(Step(2)).unwrap();
+    save.moved_file("x.bin", &from).unwrap();
+    let committed = save.commit().unwrap();
+    assert!(!from.exists());
+    std::fs::write(&other, "changed afterwards").unwrap();
+    Checkpoint::open(&committed.path).unwrap().verify().unwrap();
+
+    std::fs::write(&from, "refused").unwrap();
+    let mut save = saver.begin(Step(2)).unwrap();
+    save.moved_file("x.bin", &from).unwrap();
+    assert!(save.commit().is_err());
+    assert_eq!(std::fs::read(&from).unwrap(), b"refused", "what was not saved stays where it was");
+}
+
+#[test]
+fn reserved_buffers_are_those_that_are_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let saver = Saver::open(directory.path(), Policy::default()).unwrap();
+    saver.reserve(1 << 20);
+    let tickets: Vec<_> =
+        (1..=4_u8).map(|step| pending(&saver, u64::from(step), 0.5, &bytes(step)).commit_async().unwrap()).collect();
+    for (ticket, step) in tickets.iter().zip(1_u8..) {
+        let saved = Checkpoint::open(&ticket.wait().unwrap().path).unwrap();
+        assert_eq!(saved.tensors("model").unwrap().get("w").unwrap(), weights(&bytes(step)));
+    }
+}

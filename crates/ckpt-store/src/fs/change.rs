@@ -276,11 +276,16 @@ pub fn read_link(path: &Path) -> Result<Option<std::path::PathBuf>> {
     }
 }
 
-/// Gives a file one more name, which must not exist yet; false where the file system cannot.
+/// Gives a file one more name, which must not exist yet; false where the file system cannot, and for a link or a file
+/// that has several names already: others may change it under those.
 ///
 /// # Errors
 /// The name is taken, or the system refuses.
 pub fn hard_link(from: &Path, to: &Path) -> Result<bool> {
+    let metadata = fs::symlink_metadata(from).map_err(|error| Error::io("look at", from, error))?;
+    if !metadata.is_file() || metadata.nlink() != 1 {
+        return Ok(false);
+    }
     match point().and_then(|()| fs::hard_link(from, to)) {
         Ok(()) => Ok(true),
         Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {

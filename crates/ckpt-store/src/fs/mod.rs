@@ -77,6 +77,12 @@ impl FileReader {
         self
     }
 
+    /// The open file.
+    #[must_use]
+    pub fn handle(&self) -> &File {
+        &self.file
+    }
+
     /// Reads what `file` holds now.
     ///
     /// # Errors

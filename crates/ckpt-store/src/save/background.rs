@@ -178,6 +178,20 @@ impl Background {
         }
     }
 
+    /// Takes the memory of both buffers now.
+    pub(super) fn reserve(&self, bytes: usize) {
+        let mut state = lock(&self.shared.state);
+        while state.buffers < BUFFERS {
+            state.buffers += 1;
+            state.free.push(Vec::new());
+        }
+        for buffer in &mut state.free {
+            buffer.clear();
+            // Written to, and not only asked for: a page is had at its first touch.
+            buffer.resize(bytes, 0);
+        }
+    }
+
     /// Saves a draft as one file; what it replaces is deleted by the thread.
     pub(super) fn single(&self, name: &str, draft: Draft<'_>) -> Result<Committed> {
         let (root, session) = self.place();

@@ -216,6 +216,12 @@ impl Saver {
         Err(Error::new(ErrorKind::Corrupt, &self.root().path, message))
     }
 
+    /// Takes the memory for asynchronous saves of a state of `bytes` now, twice, instead of during the first two saves,
+    /// which would hold the training ten times longer than the later ones.
+    pub fn reserve(&self, bytes: usize) {
+        self.background.reserve(bytes);
+    }
+
     /// Begins a save. Nothing is written before it is committed, and dropping it leaves no trace.
     ///
     /// # Errors
@@ -291,6 +297,17 @@ impl<'a> PendingSave<'_, 'a> {
             Error::new(ErrorKind::Invalid, Path::new(&name), format!("cannot be written as JSON ({error}):"))
         })?;
         self.draft.add(&name, Source::Text(text))?;
+        Ok(self)
+    }
+
+    /// Moves a file into the checkpoint. As [`Self::file`], but the file is not copied where both lie in one file system,
+    /// and it loses its old name after the commit, not before. Only for a file that nobody has open for writing.
+    ///
+    /// # Errors
+    /// As [`Self::file`].
+    pub fn moved_file(&mut self, name: &str, from: &Path) -> Result<&mut Self> {
+        self.draft.add_file(name, from)?;
+        self.draft.moved.insert(name.to_owned(), from.to_owned());
         Ok(self)
     }
 
