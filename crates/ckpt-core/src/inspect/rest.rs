@@ -82,7 +82,8 @@ fn file(members: &dyn Members, name: &str, size: u64, safety: &mut Safety) -> io
     Ok(())
 }
 
-fn is_named(name: &str) -> bool {
+/// Whether loaders take a file of this name for a pickle.
+pub(super) fn is_named(name: &str) -> bool {
     let ending = name.rsplit(['.', '/']).next().unwrap_or(name);
     name.contains('.') && ENDINGS.iter().any(|known| known.eq_ignore_ascii_case(ending))
 }

@@ -13,9 +13,11 @@ use crate::layout::Class;
 use crate::metric::Direction;
 use crate::{json as python, limits};
 
+mod origin;
 mod pointer;
 mod seal;
 
+pub(crate) use origin::{Origin, fault, origin};
 pub use pointer::{LATEST, Pointer, best_name, metric_of};
 
 /// The name of the manifest in a checkpoint's directory.
