@@ -173,7 +173,7 @@ fn contents(manifest: Option<&Manifest>, members: &dyn Members, inspection: &mut
         }
         let inner = match name::claim(file_name) {
             _ if is_top_index(name) => sharded::inspect(name, members)?,
-            Some(claim) if !name::is_index(file_name) && !(has_index && name::is_shard(file_name)) => {
+            Some(claim) if !(name::is_index(file_name) || has_index && name::is_shard(file_name)) => {
                 let read_error = |error| Error::read(name.clone(), error);
                 let file = members.open(name).map_err(read_error)?;
                 let inner = content(file_name, &*file).map_err(read_error)?;
