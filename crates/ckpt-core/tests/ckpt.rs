@@ -143,6 +143,19 @@ fn an_adopted_file_is_judged_as_it_is_elsewhere() {
 }
 
 #[test]
+fn an_adopted_distributed_checkpoint_is_judged_as_it_is_elsewhere() {
+    let plain = common::FsMembers::new(&common::root().join("dcp/step-100"));
+    let files: BTreeMap<String, Vec<u8>> =
+        plain.list().keys().map(|name| (name.clone(), common::bytes(&format!("dcp/step-100/{name}")))).collect();
+    let members = saved(&files);
+    let (ours, theirs) = (inspected(&members), common::inspect_directory("dcp/step-100"));
+    assert_eq!(errors(&ours), []);
+    assert_eq!((ours.tensors, ours.safety), (theirs.tensors, theirs.safety));
+    assert_eq!((ours.parts, ours.step), (theirs.parts, Some(Step(1200))));
+    assert_eq!(deep_errors(&members), []);
+}
+
+#[test]
 fn a_manifest_of_a_newer_version_says_what_to_do() {
     let mut members = saved(&saved_files());
     members.insert("manifest.json", br#"{"schema": "ckpt.manifest/2"}"#.to_vec());

@@ -96,11 +96,13 @@ pub fn directory(kind: DirectoryKind, members: &dyn Members) -> io::Result<Vec<F
         DirectoryKind::Unpacked => unpacked(members, &mut report)?,
         DirectoryKind::Ckpt => match read_manifest("", members).map_err(io::Error::other)? {
             Read::Other(Some(other)) => return directory(other, members),
-            Read::Ours(Ok(manifest)) => {
-                digests(&manifest, members, &mut report)?;
-                each(members.list().keys().filter(|name| !is_index(name)), members, &mut report)?;
-            }
-            Read::Ours(Err(_)) | Read::Other(None) => {
+            other => {
+                if let Read::Ours(Ok(manifest)) = other {
+                    digests(&manifest, members, &mut report)?;
+                }
+                if members.list().contains_key(".metadata") {
+                    distributed(members, &mut report)?;
+                }
                 each(members.list().keys().filter(|name| !is_index(name)), members, &mut report)?;
             }
         },

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::directory::{is_optimizer, is_weights};
-use super::{DirectoryKind, Inspection, content, recognise, rest, sharded};
+use super::{DirectoryKind, Inspection, content, dcp, recognise, rest, sharded};
 use crate::error::{Error, Result};
 use crate::finding::{Code, Finding, Severity};
 use crate::format::Format;
@@ -164,6 +164,12 @@ fn contents(manifest: Option<&Manifest>, members: &dyn Members, inspection: &mut
     let is_top_index = |name: &str| name::is_index(name) && !name.contains('/');
     let has_index = members.list().keys().any(|name| is_top_index(name) && is_listed(name));
     let names = members.list().keys().filter(|name| is_listed(name) && *name != FILE_NAME);
+    let (files, directories) = top(members);
+    if recognise("", &files, &directories) == Some(DirectoryKind::Dcp) {
+        // Its rows hold pickles that only its metadata leads to.
+        let name = ".metadata";
+        add((name, name), dcp::inspect(members)?, &mut facts, inspection);
+    }
     // Those beyond are still judged by what loading them would import.
     for name in names.take(limits::JUDGED_FILES) {
         let file_name = name.rsplit('/').next().unwrap_or(name);
