@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ckpt_core::candidate::{Candidate, Shape, Source, SourceKind, file_name};
 use ckpt_core::inspect::{DirectoryKind, recognise};
 use ckpt_core::location::Location;
-use ckpt_core::manifest::{self, LATEST};
+use ckpt_core::manifest::{self, LATEST, REPLACED};
 use ckpt_core::name::{self, Claim};
 
 use crate::fs::{self, Status};
@@ -237,9 +237,15 @@ impl<'a> Walk<'a> {
             }
             return;
         }
+        let names = Listing::names(&listing.directories);
+        let is_replaced = |name: &OsStr| {
+            let name = name.to_string_lossy();
+            name.strip_suffix(REPLACED).is_some_and(|of| manifest::step_of(of).is_some() && names.contains(of))
+        };
         // Reversed, because the last one pushed is walked first.
         for (name, status, is_link) in listing.directories.into_iter().rev() {
-            if !name.as_encoded_bytes().starts_with(b".") && !SKIPPED.iter().any(|skipped| name == *skipped) {
+            let is_skipped = SKIPPED.iter().any(|skipped| name == *skipped) || is_replaced(&name);
+            if !name.as_encoded_bytes().starts_with(b".") && !is_skipped {
                 let path = path.join(name);
                 if is_link && leads_astray(location, &path) {
                     let problem = "a link to above the place that is scanned, or into `/proc` or `/sys`: not followed";

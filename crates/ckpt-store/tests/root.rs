@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 
 use ckpt_core::ErrorKind;
 use ckpt_core::candidate::Shape;
-use ckpt_core::inspect::DirectoryKind;
+use ckpt_core::format::dtype::Dtype;
+use ckpt_core::inspect::{DirectoryKind, Inspection};
 use ckpt_core::location::Location;
 use ckpt_core::manifest::Pointer;
 use ckpt_core::progress::Silent;
 use ckpt_core::select::{Choice, Criteria};
 use ckpt_core::verify::Expectations;
 use ckpt_core::{digest::Digest, ids::Step};
+use ckpt_store::save::{Policy, Saver, Tensor};
 use ckpt_store::scan::{DEFAULT_DEPTH, Scan, scan};
 use ckpt_store::{Options, Survey, choose, fetch, survey, verify};
 use common::{fixture, names, newer, put, read_only, safetensors, save, tree, writable};
@@ -107,6 +109,45 @@ fn a_step_without_its_manifest_is_the_files_in_it() {
     let scan = scanned(&root);
     assert_eq!(found(&scan), ["step-00000800", "model.safetensors", "optimizer.safetensors", "step-00001200"]);
     assert_eq!(taken(&root, &["step-*"]), root.join("step-00001200"));
+}
+
+#[test]
+fn what_a_step_is_replaced_with_or_by_counts_only_where_it_is_the_only_one() {
+    let (_directory, root) = root();
+    put(&root.join("step-00000900"), &root.join("step-00000900.replaced"));
+    assert_eq!(found(&scanned(&root)), ["step-00000800", "step-00000900", "step-00001200"]);
+    std::fs::remove_dir_all(root.join("step-00000900")).unwrap();
+    std::fs::remove_file(root.join("latest")).unwrap();
+    assert_eq!(taken(&root, &[]), root.join("step-00000900.replaced"));
+}
+
+#[test]
+fn what_the_saver_writes_is_found_and_sound() {
+    let directory = tempfile::tempdir().unwrap();
+    let saver = Saver::open(directory.path(), Policy::default()).unwrap();
+    let bytes = 1.0_f32.to_le_bytes();
+    for (step, loss) in [(5, 0.5), (9, 0.75), (7, 0.625)] {
+        let mut pending = saver.begin(Step(step)).unwrap();
+        pending.metric("loss", loss, None).unwrap();
+        let tensor = || [Tensor::new("weight", Dtype::of_torch("float32"), [1], &bytes)];
+        pending.tensors("model", tensor()).unwrap();
+        pending.tensors("optimizer", tensor()).unwrap();
+        pending.json("trainer_state", &serde_json::json!({"epoch": step, "rng": {"a": 1}})).unwrap();
+        pending.commit().unwrap();
+    }
+    drop(saver);
+    let root = directory.path();
+    assert_eq!(taken(root, &[]), root.join("step-00000007"));
+    assert_eq!(taken(root, &["best-*"]), root.join("best-loss"));
+    let options = Options { deep: true, ..Options::default() };
+    let survey = survey(&[Location::Path(root.to_owned())], &Expectations::default(), &options, &Silent).unwrap();
+    assert_eq!(survey.verified.len(), 3);
+    for item in survey.verified {
+        assert!(item.verdict.is_valid && item.verdict.findings.is_empty(), "{:?}", item.verdict);
+        let Inspection { step, epoch, parts, sequence, .. } = item.inspection;
+        assert_eq!(epoch.map(|epoch| epoch.to_string()), step.map(|step| step.to_string()));
+        assert!(parts.model && parts.optimizer && parts.rng && sequence.is_some());
+    }
 }
 
 #[test]

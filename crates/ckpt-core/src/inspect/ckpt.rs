@@ -9,8 +9,9 @@ use super::{DirectoryKind, Inspection, content, dcp, recognise, rest, sharded};
 use crate::error::{Error, Result};
 use crate::finding::{Code, Finding, Severity};
 use crate::format::Format;
+use crate::ids::Epoch;
 use crate::layout::{Class, Facts, Layout, Parts};
-use crate::manifest::{self, FILE_NAME, LATEST, Manifest, Origin};
+use crate::manifest::{self, FILE_NAME, LATEST, Manifest, Origin, REPLACED};
 use crate::members::Members;
 use crate::metric::Metric;
 use crate::name::{self, Claim};
@@ -33,7 +34,7 @@ pub(crate) enum Read {
 /// Whether a directory has a name that checkpoints of ours have: that of a step, or that of a pointer, which becomes a
 /// directory where links are not kept.
 pub(super) fn is_named(directory_name: &str) -> bool {
-    manifest::step_of(directory_name).is_some()
+    manifest::step_of(directory_name.strip_suffix(REPLACED).unwrap_or(directory_name)).is_some()
         || directory_name == LATEST
         || manifest::metric_of(directory_name).is_some()
 }
@@ -259,6 +260,9 @@ fn state(members: &dyn Members, facts: &mut Facts, inspection: &mut Inspection) 
         Some(Value::Object(items)) => !items.is_empty(),
         Some(_) => true,
     };
+    // Hugging Face's, which has a log, counts epochs another way.
+    let epoch = fields.get("epoch").filter(|_| !has("log_history"));
+    facts.epoch = facts.epoch.or(epoch.and_then(Value::as_f64).and_then(Epoch::new));
     facts.parts = facts.parts.union(Parts {
         scheduler: has("scheduler"),
         scaler: has("scaler"),

@@ -24,6 +24,8 @@ pub use pointer::{LATEST, Pointer, best_name, metric_of};
 pub const FILE_NAME: &str = "manifest.json";
 /// The version of the manifest that this program writes.
 pub const SCHEMA: &str = "ckpt.manifest/1";
+/// What follows the name of a step while another save of it takes its place: whichever has the bare name counts.
+pub const REPLACED: &str = ".replaced";
 /// The most metrics that one checkpoint records.
 pub const METRICS: usize = limits::METRICS;
 
