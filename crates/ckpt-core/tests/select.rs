@@ -255,10 +255,10 @@ fn after_going_back_the_last_commit_is_the_latest_and_not_the_largest_step() {
     assert_eq!(taken(&with(commit("copy/s1000", "run", 99, 1000.0)), &latest()), "copy/s1000");
     assert_eq!(taken(&with(commit("copy/s850", "run", 99, 850.0)), &latest()), "r/s900");
     assert_eq!(taken(&with(draft("r/x.pth", &[("step", 901.0)])), &latest()), "r/x.pth");
-    // Another run in the same directory has numbers of its own.
-    assert_eq!(taken(&with(commit("r/s1", "other", 99, 1.0)), &latest()), "r/s900");
+    // The numbers are those of the directory, whichever run a commit is of.
+    assert_eq!(taken(&with(commit("r/s1", "other", 99, 1.0)), &latest()), "r/s1");
     let rule = chosen_of(&with(draft("r/x.pth", &[("step", 1.0)])), &latest()).unwrap().rule;
-    assert_eq!(rule, "latest (by step, within one directory and run by commit)");
+    assert_eq!(rule, "latest (by step, within one directory by commit)");
 }
 
 #[test]
@@ -407,7 +407,7 @@ proptest! {
     }
 
     #[test]
-    fn within_one_directory_and_run_a_later_commit_is_never_behind_an_earlier_one(
+    fn within_one_directory_a_later_commit_is_never_behind_an_earlier_one(
         mut drafts in proptest::collection::vec(any_draft(), 1..10),
     ) {
         for (index, draft) in drafts.iter_mut().enumerate() {
@@ -417,10 +417,10 @@ proptest! {
         }
         let ranked = chosen_of(&drafts, &latest()).unwrap().ranked;
         for (index, later) in ranked.iter().enumerate() {
-            let place = |item: &Verified| (item.candidate.path.parent().unwrap().to_owned(), item.inspection.run_id.clone());
+            let place = |item: &Verified| item.candidate.path.parent().unwrap().to_owned();
             let mut before = ranked[..index].iter().filter(|item| place(item) == place(later));
-            let sequence = later.inspection.sequence;
-            prop_assert!(sequence.is_none() || before.all(|item| item.inspection.sequence >= sequence));
+            let Some(sequence) = later.inspection.sequence else { continue };
+            prop_assert!(before.all(|item| item.inspection.sequence.is_none_or(|before| before >= sequence)));
         }
     }
 

@@ -49,24 +49,20 @@ pub(super) struct Key {
 /// Step and epoch, the deciding one first; then when it was saved.
 type Reached = ((Option<Finite>, Option<Finite>), i64);
 
-/// The checkpoints of one run in one directory: their commits are numbered.
+/// The checkpoints in one directory whose commits are numbered, by the directory: its pointer names the last commit.
 ///
-/// A trainer that went back to step 800 and saved step 900 while step 1200 is still there means step 900, and so does its
-/// pointer. Numbers of different directories have nothing to do with each other. So a line is ranked as a whole among the
-/// others, by how far its last commit had come, and within it the numbers decide: comparing two of a line by number and
-/// any other two by step would let three of them go round in a circle.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Line {
-    directory: PathBuf,
-    run_id: String,
-}
+/// A trainer that went back to step 800 and saved step 900 while step 1200 is still there means step 900. Numbers of
+/// different directories have nothing to do with each other. So a line is ranked as a whole among the others, by how far
+/// its last commit had come, and within it the numbers decide: comparing two of a line by number and any other two by step
+/// would let three of them go round in a circle.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Line(PathBuf);
 
 impl Line {
     fn of(item: &Verified) -> Option<(Self, u64)> {
         let sequence = item.inspection.sequence?;
-        let run_id = item.inspection.run_id.clone().unwrap_or_default();
         let directory = item.candidate.path.parent().map(Path::to_owned).unwrap_or_default();
-        Some((Self { directory, run_id }, sequence))
+        Some((Self(directory), sequence))
     }
 }
 
@@ -277,7 +273,7 @@ fn by(considered: &[&Verified], basis: Basis, lines: &BTreeMap<Line, (u64, Reach
     let in_lines = considered.iter().filter(|item| item.inspection.sequence.is_some()).count();
     match (lines.len(), in_lines) {
         (1, count) if count > 1 && count == considered.len() => "by commit".to_owned(),
-        (lines, count) if count > lines => format!("{basis}, within one directory and run by commit"),
+        (lines, count) if count > lines => format!("{basis}, within one directory by commit"),
         _ => basis.to_owned(),
     }
 }
