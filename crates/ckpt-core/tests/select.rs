@@ -23,11 +23,28 @@ struct Draft {
     fields: Vec<(String, f64)>,
     is_damaged: bool,
     imports: Option<&'static str>,
+    /// The run and the number of the commit in the directory.
+    commit: Option<(&'static str, u64)>,
+    saved_ns: Option<i64>,
 }
 
 fn draft(path: &str, fields: &[(&str, f64)]) -> Draft {
     let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-    Draft { path: path.to_owned(), kind: SourceKind::Path, modified_ns: 0, fields, is_damaged: false, imports: None }
+    Draft {
+        path: path.to_owned(),
+        kind: SourceKind::Path,
+        modified_ns: 0,
+        fields,
+        is_damaged: false,
+        imports: None,
+        commit: None,
+        saved_ns: None,
+    }
+}
+
+/// One commit of a run.
+fn commit(path: &str, run: &'static str, sequence: u64, step: f64) -> Draft {
+    Draft { commit: Some((run, sequence)), ..draft(path, &[("step", step)]) }
 }
 
 impl Draft {
@@ -63,6 +80,9 @@ impl Draft {
         if self.is_damaged {
             inspection.findings.push(Finding::error(Code::Truncated, "it was cut off"));
         }
+        inspection.run_id = self.commit.map(|(run, _)| run.to_owned());
+        inspection.sequence = self.commit.map(|(_, sequence)| sequence);
+        inspection.saved_ns = self.saved_ns;
         let candidate = Candidate {
             path,
             aliases: Vec::new(),
@@ -214,6 +234,34 @@ fn without_any_position_the_time_of_modification_decides() {
 }
 
 #[test]
+fn the_time_that_a_checkpoint_tells_counts_before_that_of_its_file() {
+    let (mut one, mut two) = (draft("one.pth", &[("accuracy", 0.1)]), draft("two.pth", &[("accuracy", 0.1)]));
+    (one.modified_ns, one.saved_ns, two.modified_ns) = (9, Some(1), 2);
+    assert_eq!(taken(&[one, two], &latest()), "two.pth");
+}
+
+#[test]
+fn after_going_back_the_last_commit_is_the_latest_and_not_the_largest_step() {
+    let run =
+        [commit("r/s800", "run", 3, 800.0), commit("r/s1200", "run", 4, 1200.0), commit("r/s900", "run", 5, 900.0)];
+    assert_eq!(taken(&run, &latest()), "r/s900");
+    let selection = chosen_of(&run, &latest()).unwrap();
+    let ranked: Vec<_> = selection.ranked.iter().map(|item| item.candidate.name()).collect();
+    assert_eq!(ranked, ["s900", "s1200", "s800"]);
+    assert_eq!(selection.rule, "latest (by commit)");
+    assert!(selection.reason().contains("commit 5"), "{}", selection.reason());
+    // Another directory stands between the steps of the first, which keeps together.
+    let with = |other: Draft| [run.to_vec(), vec![other]].concat();
+    assert_eq!(taken(&with(commit("copy/s1000", "run", 99, 1000.0)), &latest()), "copy/s1000");
+    assert_eq!(taken(&with(commit("copy/s850", "run", 99, 850.0)), &latest()), "r/s900");
+    assert_eq!(taken(&with(draft("r/x.pth", &[("step", 901.0)])), &latest()), "r/x.pth");
+    // The numbers are those of the directory, whichever run a commit is of.
+    assert_eq!(taken(&with(commit("r/s1", "other", 99, 1.0)), &latest()), "r/s1");
+    let rule = chosen_of(&with(draft("r/x.pth", &[("step", 1.0)])), &latest()).unwrap().rule;
+    assert_eq!(rule, "latest (by step, within one directory by commit)");
+}
+
+#[test]
 fn by_default_the_source_counts_before_the_epoch() {
     let mut input = draft("input.pth", &[("epoch", 90.0)]);
     input.kind = SourceKind::InputDatasets;
@@ -311,12 +359,15 @@ fn any_draft() -> impl Strategy<Value = Draft> {
         proptest::sample::select(SourceKind::ALL.to_vec()),
         0_i64..3,
         any::<bool>(),
+        proptest::option::of((proptest::sample::select(vec!["one", "two"]), 0_u64..4, 0_i64..3)),
     )
-        .prop_map(|(epoch, step, accuracy, kind, modified_ns, is_damaged)| {
+        .prop_map(|(epoch, step, accuracy, kind, modified_ns, is_damaged, commit)| {
             let mut made = draft("x.pth", &[]);
             made.fields.extend(epoch.map(|epoch| ("epoch".to_owned(), f64::from(epoch))));
             made.fields.extend(step.map(|step| ("step".to_owned(), f64::from(step))));
             made.fields.extend(accuracy.map(|accuracy| ("accuracy".to_owned(), accuracy)));
+            made.commit = commit.map(|(run, sequence, _)| (run, sequence));
+            made.saved_ns = commit.map(|(.., saved_ns)| saved_ns);
             Draft { kind, modified_ns, is_damaged, ..made }
         })
 }
@@ -331,7 +382,7 @@ proptest! {
         rule in 0..3,
     ) {
         for (index, draft) in drafts.iter_mut().enumerate() {
-            draft.path = format!("d{index}/x{}.pth", index % 3);
+            draft.path = format!("d{}/x{index}.pth", index % 3);
         }
         let criteria = match rule {
             0 => latest(),
@@ -352,6 +403,24 @@ proptest! {
             ),
             (Err(_), Err(_)) => {}
             _ => prop_assert!(false, "an error in one order only"),
+        }
+    }
+
+    #[test]
+    fn within_one_directory_a_later_commit_is_never_behind_an_earlier_one(
+        mut drafts in proptest::collection::vec(any_draft(), 1..10),
+    ) {
+        for (index, draft) in drafts.iter_mut().enumerate() {
+            draft.path = format!("d{}/x{index}.pth", index % 2);
+            // One directory is of one kind.
+            draft.kind = SourceKind::Path;
+        }
+        let ranked = chosen_of(&drafts, &latest()).unwrap().ranked;
+        for (index, later) in ranked.iter().enumerate() {
+            let place = |item: &Verified| item.candidate.path.parent().unwrap().to_owned();
+            let mut before = ranked[..index].iter().filter(|item| place(item) == place(later));
+            let Some(sequence) = later.inspection.sequence else { continue };
+            prop_assert!(before.all(|item| item.inspection.sequence.is_none_or(|before| before >= sequence)));
         }
     }
 

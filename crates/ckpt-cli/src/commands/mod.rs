@@ -105,7 +105,8 @@ pub(crate) fn one(path: &Path) -> Result<(Candidate, Inspection)> {
     let candidate = inspect_store::candidate(path)?;
     let inspection = inspect_store::inspect(&candidate)?;
     let is_unpacked = matches!(candidate.shape, Shape::Directory(DirectoryKind::Unpacked));
-    if is_unpacked && inspection.findings.iter().any(|finding| finding.message == "`data.pkl` is missing") {
+    let is_none = is_unpacked && inspection.findings.iter().any(|finding| finding.message == "`data.pkl` is missing");
+    if is_none || inspect_store::is_no_checkpoint(&candidate, &inspection) {
         let message = format!("`{}` is a directory and not one checkpoint", path.display());
         return Err(Failure::new(ErrorKind::Invalid, message).with_hint("`ckpt scan DIR` shows the checkpoints in it"));
     }

@@ -1,7 +1,8 @@
 //! The order of wanting: a total one, the same whatever order candidates were found in.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use super::{Choice, Criteria, Outcome, Position};
 use crate::candidate::SourceKind;
@@ -36,9 +37,33 @@ pub(super) struct Key {
     standing: Standing,
     /// Reversed metric value, smaller is better.
     value: Finite,
-    position: Reverse<(Option<Finite>, Option<Finite>)>,
-    modified: Reverse<i64>,
+    /// How far it had come; for one of a [`Line`] how far the last of the line had.
+    reached: Reverse<Reached>,
     source: usize,
+    /// What stands together, in the order of its commits; nothing for one that stands alone.
+    line: Option<Line>,
+    sequence: Reverse<Option<u64>>,
+    own: Reverse<Reached>,
+}
+
+/// Step and epoch, the deciding one first; then when it was saved.
+type Reached = ((Option<Finite>, Option<Finite>), i64);
+
+/// The checkpoints in one directory whose commits are numbered, by the directory: its pointer names the last commit.
+///
+/// A trainer that went back to step 800 and saved step 900 while step 1200 is still there means step 900. Numbers of
+/// different directories have nothing to do with each other. So a line is ranked as a whole among the others, by how far
+/// its last commit had come, and within it the numbers decide: comparing two of a line by number and any other two by step
+/// would let three of them go round in a circle.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Line(PathBuf);
+
+impl Line {
+    fn of(item: &Verified) -> Option<(Self, u64)> {
+        let sequence = item.inspection.sequence?;
+        let directory = item.candidate.path.parent().map(Path::to_owned).unwrap_or_default();
+        Some((Self(directory), sequence))
+    }
 }
 
 /// How a metric can be compared.
@@ -66,6 +91,8 @@ pub(super) struct Order {
     basis: Basis,
     by_priority: bool,
     priority: Vec<SourceKind>,
+    /// The last commit of each line, and how far it had come.
+    lines: BTreeMap<Line, (u64, Reached)>,
     pub(super) rule: String,
 }
 
@@ -79,17 +106,15 @@ impl Order {
         let mut priority = criteria.priority.clone();
         priority.extend(SourceKind::ALL.into_iter().filter(|kind| !criteria.priority.contains(kind)));
         let basis = basis(&considered);
-        let by = match basis {
-            Basis::Step => "by step",
-            Basis::Epoch => "by epoch",
-            Basis::Time => "by time of modification: none tells its step or epoch",
-        };
+        let lines = lines(&considered, basis);
+        let by = by(&considered, basis, &lines);
         let mut order = Self {
             metric: None,
             is_percent: None,
             basis,
             by_priority: criteria.choice == Choice::Priority,
             priority,
+            lines,
             rule: match &criteria.choice {
                 Choice::Latest => format!("latest ({by})"),
                 _ => format!("source priority, then latest ({by})"),
@@ -123,22 +148,19 @@ impl Order {
     pub(super) fn key(&self, item: &Verified) -> Key {
         let (standing, value) = self.value(item);
         let is_max = self.metric.as_ref().is_some_and(|(_, direction)| *direction == Direction::Max);
-        #[expect(clippy::cast_precision_loss, reason = "steps beyond 2^53 are not reached")]
-        let step = item.inspection.step.map(|step| Finite(step.0 as f64));
-        let epoch = item.inspection.epoch.map(|epoch| Finite(epoch.get()));
-        let position = match self.basis {
-            Basis::Step => (step, epoch),
-            Basis::Epoch => (epoch, step),
-            Basis::Time => (None, None),
-        };
+        let own = reached(item, self.basis);
+        let (line, sequence) = Line::of(item).unzip();
+        let last = line.as_ref().and_then(|line| self.lines.get(line)).map_or(own, |(_, reached)| *reached);
         let source = self.priority.iter().position(|kind| *kind == item.candidate.source.kind).unwrap_or(usize::MAX);
         Key {
             priority: if self.by_priority { source } else { 0 },
             standing,
             value: Finite(if is_max { -value } else { value }),
-            position: Reverse(position),
-            modified: Reverse(item.candidate.modified_ns),
+            reached: Reverse(last),
             source,
+            line,
+            sequence: Reverse(sequence),
+            own: Reverse(own),
         }
     }
 
@@ -198,6 +220,10 @@ impl Order {
             (None, Some(epoch)) => format!("epoch {epoch}"),
             (None, None) => "no step or epoch told".to_owned(),
         };
+        let position = match item.inspection.sequence {
+            Some(sequence) => format!("{position}, commit {sequence}"),
+            None => position,
+        };
         let kind = item.candidate.source.kind.name();
         let Some((name, _)) = &self.metric else { return format!("{kind}, {position}") };
         match (key.standing, value_of(name, item)) {
@@ -207,6 +233,48 @@ impl Order {
             (Standing::NotFinite, Some(value)) => format!("{name} is {value}"),
             _ => format!("it tells no {name}"),
         }
+    }
+}
+
+/// How far a candidate had come.
+fn reached(item: &Verified, basis: Basis) -> Reached {
+    #[expect(clippy::cast_precision_loss, reason = "steps beyond 2^53 are not reached")]
+    let step = item.inspection.step.map(|step| Finite(step.0 as f64));
+    let epoch = item.inspection.epoch.map(|epoch| Finite(epoch.get()));
+    let position = match basis {
+        Basis::Step => (step, epoch),
+        Basis::Epoch => (epoch, step),
+        Basis::Time => (None, None),
+    };
+    // What it says itself outlasts copies and mounts, which make new times.
+    (position, item.inspection.saved_ns.unwrap_or(item.candidate.modified_ns))
+}
+
+/// The last commit of each line.
+fn lines(considered: &[&Verified], basis: Basis) -> BTreeMap<Line, (u64, Reached)> {
+    let mut lines = BTreeMap::new();
+    for item in considered {
+        let Some((line, sequence)) = Line::of(item) else { continue };
+        let this = (sequence, reached(item, basis));
+        let last = lines.entry(line).or_insert(this);
+        // Copies may have the same number: the larger of two, so that their order does not matter.
+        *last = (*last).max(this);
+    }
+    lines
+}
+
+/// How "later" is told, in words.
+fn by(considered: &[&Verified], basis: Basis, lines: &BTreeMap<Line, (u64, Reached)>) -> String {
+    let basis = match basis {
+        Basis::Step => "by step",
+        Basis::Epoch => "by epoch",
+        Basis::Time => "by time of modification: none tells its step or epoch",
+    };
+    let in_lines = considered.iter().filter(|item| item.inspection.sequence.is_some()).count();
+    match (lines.len(), in_lines) {
+        (1, count) if count > 1 && count == considered.len() => "by commit".to_owned(),
+        (lines, count) if count > lines => format!("{basis}, within one directory by commit"),
+        _ => basis.to_owned(),
     }
 }
 
