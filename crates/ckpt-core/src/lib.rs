@@ -25,6 +25,8 @@ pub mod metric;
 pub mod name;
 pub mod platform;
 pub mod progress;
+pub mod prune;
+pub mod quantity;
 pub mod read;
 pub mod select;
 pub mod transfer;
