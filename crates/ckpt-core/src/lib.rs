@@ -28,6 +28,7 @@ pub mod progress;
 pub mod prune;
 pub mod quantity;
 pub mod read;
+pub mod schedule;
 pub mod select;
 pub mod transfer;
 pub mod verify;
