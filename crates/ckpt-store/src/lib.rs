@@ -25,6 +25,7 @@ pub mod fs;
 pub mod history;
 pub mod index;
 pub mod inspect;
+pub mod preflight;
 pub mod repack;
 pub mod scan;
 pub mod surroundings;

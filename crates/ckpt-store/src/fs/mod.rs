@@ -20,8 +20,9 @@ pub(crate) mod fault;
 mod members;
 
 pub use change::{
-    Sink, copy, create_directories, create_directory_locked, create_locked, create_new, process_is_alive, reflink,
-    remove, remove_leftover, rename_aside, rename_new, rename_over, sync, sync_directory, write_all,
+    Sink, copy, create_directories, create_directory_locked, create_link, create_locked, create_new, exchange,
+    has_locks, process_is_alive, reflink, remove, remove_leftover, rename_aside, rename_new, rename_new_in_one_step,
+    rename_over, sync, sync_directory, sync_directory_if_able, write_all,
 };
 pub use members::DirectoryMembers;
 
@@ -228,6 +229,34 @@ pub fn free_bytes(path: &Path) -> Result<u64> {
         return Ok(u64::MAX);
     }
     Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
+/// How many more files and directories may be made where `path` is; none where the file system does not count.
+///
+/// # Errors
+/// The system does not tell.
+pub fn free_inodes(path: &Path) -> Result<Option<u64>> {
+    let space = rustix::fs::statvfs(path).map_err(|error| Error::io("ask the free space of", path, error))?;
+    Ok((space.f_files > 0).then_some(space.f_favail))
+}
+
+/// The number by which the kernel knows the kind of file system that `path` is on.
+///
+/// # Errors
+/// The system does not tell.
+pub fn file_system_number(path: &Path) -> Result<u64> {
+    let told = rustix::fs::statfs(path).map_err(|error| Error::io("ask the file system of", path, error))?;
+    // The width and the sign of the field differ between machines; the numbers have 32 bits.
+    #[allow(clippy::unnecessary_cast, reason = "it is of this type on some machines")]
+    Ok(told.f_type as u64 & 0xffff_ffff)
+}
+
+/// Where a link leads, as it is written.
+///
+/// # Errors
+/// It is no link, or cannot be read.
+pub fn link_text(link: &Path) -> Result<PathBuf> {
+    point().and_then(|()| fs::read_link(link)).map_err(|error| Error::io("read the link", link, error))
 }
 
 /// Whether this user may write into a directory: the permissions allow it, and it is not mounted read-only.
