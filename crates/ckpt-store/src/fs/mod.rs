@@ -18,13 +18,15 @@ mod change;
 #[cfg(test)]
 pub(crate) mod fault;
 mod members;
+mod stream;
 
 pub use change::{
-    Sink, copy, create_directories, create_directory_locked, create_link, create_locked, create_new, exchange,
-    has_locks, process_is_alive, reflink, remove, remove_leftover, rename_aside, rename_new, rename_new_in_one_step,
-    rename_over, sync, sync_directory, sync_directory_if_able, write_all,
+    Lock, Sink, copy, create_directories, create_directory_locked, create_locked, create_new, hard_link, has_locks,
+    lock_file, make_link, process_is_alive, read_link, reflink, remove, remove_leftover, rename_aside, rename_exchange,
+    rename_new, rename_new_in_one_step, rename_over, sync, sync_directory, sync_directory_if_able, write_all,
 };
 pub use members::DirectoryMembers;
+pub use stream::write_slices;
 
 /// Where a test makes the system refuse; see `fault.rs`.
 #[cfg(not(test))]
@@ -33,8 +35,15 @@ pub use members::DirectoryMembers;
 fn point() -> io::Result<()> {
     Ok(())
 }
+/// How much of a write the system takes; see `fault.rs`.
+#[cfg(not(test))]
+#[expect(clippy::unnecessary_wraps, reason = "it fails under test")]
+#[inline]
+fn allowed(count: usize) -> io::Result<usize> {
+    Ok(count)
+}
 #[cfg(test)]
-use fault::point;
+use fault::{allowed, point};
 
 /// A file open for reading at any offset.
 #[derive(Debug)]
@@ -249,14 +258,6 @@ pub fn file_system_number(path: &Path) -> Result<u64> {
     // The width and the sign of the field differ between machines; the numbers have 32 bits.
     #[allow(clippy::unnecessary_cast, reason = "it is of this type on some machines")]
     Ok(told.f_type as u64 & 0xffff_ffff)
-}
-
-/// Where a link leads, as it is written.
-///
-/// # Errors
-/// It is no link, or cannot be read.
-pub fn link_text(link: &Path) -> Result<PathBuf> {
-    point().and_then(|()| fs::read_link(link)).map_err(|error| Error::io("read the link", link, error))
 }
 
 /// Whether this user may write into a directory: the permissions allow it, and it is not mounted read-only.
