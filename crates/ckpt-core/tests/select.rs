@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use ckpt_core::candidate::{Candidate, Shape, Source, SourceKind};
 use ckpt_core::finding::{Code, Finding, Severity};
 use ckpt_core::inspect;
+use ckpt_core::metric::Metric;
 use ckpt_core::name::Claim;
+use ckpt_core::prune::{Best, Item, Retention, plan as plan_to_prune};
 use ckpt_core::select::{Choice, Criteria, Nothing, Selection, select};
 use ckpt_core::transfer::{Existing, TransferPlan, plan};
 use ckpt_core::verify::{Expectations, Verified};
@@ -300,6 +302,15 @@ fn a_planted_import_is_never_chosen_unless_allowed() {
 }
 
 #[test]
+fn a_metric_that_may_be_one_of_several_is_asked_for() {
+    let drafts = [draft("a.pth", &[("val_accuracy", 0.5)]), draft("b.pth", &[("train_accuracy", 0.9)])];
+    let error = chosen_of(&drafts, &best("accuracy")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("train_accuracy, val_accuracy"), "{error}");
+    assert_eq!(taken(&drafts, &best("val_accuracy")), "a.pth");
+}
+
+#[test]
 fn what_kept_anything_from_being_selected_is_told_apart() {
     let mut damaged = draft("damaged.pth", &[("epoch", 9.0), ("accuracy", 0.5)]);
     assert_eq!(chosen_of(&[], &latest()).unwrap().nothing(), Nothing::Found);
@@ -421,6 +432,36 @@ proptest! {
             let mut before = ranked[..index].iter().filter(|item| place(item) == place(later));
             let Some(sequence) = later.inspection.sequence else { continue };
             prop_assert!(before.all(|item| item.inspection.sequence.is_none_or(|before| before >= sequence)));
+        }
+    }
+
+    #[test]
+    fn what_is_selected_is_never_pruned(
+        mut drafts in proptest::collection::vec(any_draft(), 1..8),
+        now_ns in any::<i64>(),
+        drop_damaged in any::<bool>(),
+    ) {
+        for (index, draft) in drafts.iter_mut().enumerate() {
+            draft.path = format!("{index}.pth");
+            draft.kind = SourceKind::Path;
+        }
+        let items: Vec<Item> = drafts.iter().map(|draft| Item::of(&draft.verified(&Expectations::default()))).collect();
+        for (rule, criteria) in [("", latest()), ("accuracy:max=1", best("accuracy:max"))] {
+            let mut retention = Retention { keep_last: Some(1), drop_damaged, ..Retention::default() };
+            retention.keep_best.extend(rule.parse::<Best>());
+            let Ok(planned) = plan_to_prune(items.clone(), &retention, now_ns) else { continue };
+            // Damaged ones have a say in how the others are compared, until they are gone.
+            let is_gone = |draft: &Draft| draft.is_damaged && planned.dropped().any(|item| item.name == draft.path);
+            let left: Vec<Draft> = drafts.iter().filter(|draft| !is_gone(draft)).cloned().collect();
+            let Ok(selection) = chosen_of(&left, &criteria) else { continue };
+            // Where no value can be compared there is no best: `select` says so in a warning.
+            let is_by_position = selection.warnings.iter().any(|warning| warning.contains("by position alone"));
+            if let Some(chosen) = selection.selected().filter(|_| !is_by_position) {
+                let name = chosen.candidate.path.display().to_string();
+                let value = |metrics: &[Metric]| metrics.iter().map(|metric| metric.value).next();
+                let equals = |item: &Item| !rule.is_empty() && value(&item.metrics) == value(&chosen.inspection.metrics);
+                prop_assert!(planned.kept().any(|item| item.name == name || equals(item)), "{rule}: {name} goes");
+            }
         }
     }
 

@@ -188,9 +188,9 @@ pub fn clean(directory: &Path) -> Result<usize> {
     let mut cleaned = 0;
     for (name, _) in fs::list(directory)? {
         let text = name.to_string_lossy();
-        let Some((_, tail)) = text.split_once(MARK).filter(|_| text.starts_with('.')) else { continue };
+        let Some(writer) = writer_of(&text) else { continue };
         let path = directory.join(&name);
-        let writer = tail.split('-').next().and_then(|number| number.parse().ok());
+        let writer = writer.parse().ok();
         let is_given_up = !writer.is_some_and(fs::process_is_alive) && is_old(&path);
         match fs::remove_leftover(&path, is_given_up) {
             Ok(is_removed) => cleaned += usize::from(is_removed),
@@ -198,6 +198,20 @@ pub fn clean(directory: &Path) -> Result<usize> {
         }
     }
     Ok(cleaned)
+}
+
+/// How many temporaries lie in `directory`, of dead writers and of living ones.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub fn count(directory: &Path) -> Result<usize> {
+    Ok(fs::list(directory)?.iter().filter(|(name, _)| writer_of(&name.to_string_lossy()).is_some()).count())
+}
+
+/// The number of the process that writes a temporary, as its name tells it.
+fn writer_of(name: &str) -> Option<&str> {
+    let (_, tail) = name.split_once(MARK).filter(|_| name.starts_with('.'))?;
+    tail.split('-').next()
 }
 
 /// Deletes the links that a dead [`replace_link`] left in `directory`. Links have no locks: the caller must hold the one

@@ -26,6 +26,7 @@ pub mod history;
 pub mod index;
 pub mod inspect;
 pub mod load;
+pub mod preflight;
 pub mod repack;
 pub mod save;
 pub mod scan;

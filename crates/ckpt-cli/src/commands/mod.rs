@@ -24,6 +24,7 @@ pub(crate) mod fetch;
 pub(crate) mod history;
 pub(crate) mod inspect;
 pub(crate) mod man;
+pub(crate) mod preflight;
 pub(crate) mod repack;
 pub(crate) mod resume;
 pub(crate) mod scan;
@@ -41,6 +42,7 @@ pub(crate) fn run(command: &Command, settings: &Settings, out: &Output) -> Resul
         Command::Resume(command) => command.run(settings, out),
         Command::Repack(command) => command.run(settings, out),
         Command::History(command) => command.run(settings, out),
+        Command::Preflight(command) => command.run(settings, out),
         Command::Doctor(command) => command.run(settings, out),
         Command::Completions(command) => command.run(out),
         Command::Man(command) => command.run(out),

@@ -1,34 +1,17 @@
 //! The order of wanting: a total one, the same whatever order candidates were found in.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::asked::{self, Telling};
+use super::position::{Basis, Finite};
 use super::{Choice, Criteria, Outcome, Position};
 use crate::candidate::SourceKind;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::ids::Epoch;
 use crate::metric::{self, Direction};
 use crate::verify::Verified;
-
-/// A float that is finite, so that it has a total order.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Finite(f64);
-
-impl Eq for Finite {}
-
-impl PartialOrd for Finite {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Finite {
-    fn cmp(&self, other: &Self) -> Ordering {
-        // -0.0 and 0.0 are one value to a metric.
-        (self.0 + 0.0).total_cmp(&(other.0 + 0.0))
-    }
-}
 
 /// Where a candidate stands: the smallest key is the most wanted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,14 +59,6 @@ enum Standing {
     Missing,
 }
 
-/// Which number tells "later" for all candidates alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Basis {
-    Step,
-    Epoch,
-    Time,
-}
-
 pub(super) struct Order {
     metric: Option<(String, Direction)>,
     /// The scale that ratios are compared on: fractions of one, or percentages.
@@ -105,7 +80,7 @@ impl Order {
         let considered: Vec<&Verified> = all.iter().filter(|item| is_considered(item)).collect();
         let mut priority = criteria.priority.clone();
         priority.extend(SourceKind::ALL.into_iter().filter(|kind| !criteria.priority.contains(kind)));
-        let basis = basis(&considered);
+        let basis = Basis::of(considered.iter().map(|item| Position::of(item)));
         let lines = lines(&considered, basis);
         let by = by(&considered, basis, &lines);
         let mut order = Self {
@@ -123,11 +98,11 @@ impl Order {
         if let Choice::Best { metric, direction } = &criteria.choice
             && !considered.is_empty()
         {
-            let (name, direction, why) = self::direction(metric, *direction, &considered)?;
-            let better = if direction == Direction::Max { "larger" } else { "smaller" };
-            order.rule = format!("best {name} ({better} is better, {why})");
-            order.is_percent = scale(&name, &considered);
-            order.metric = Some((name, direction));
+            let telling: Vec<Telling<'_>> = considered.iter().map(|item| Telling::of(item)).collect();
+            let asked = asked::resolve(metric, *direction, &telling)?;
+            order.rule = format!("best {} ({}, {})", asked.name, better(asked.direction), asked.why);
+            order.is_percent = scale(&asked.name, &considered);
+            order.metric = Some((asked.name, asked.direction));
         }
         Ok(order)
     }
@@ -238,16 +213,8 @@ impl Order {
 
 /// How far a candidate had come.
 fn reached(item: &Verified, basis: Basis) -> Reached {
-    #[expect(clippy::cast_precision_loss, reason = "steps beyond 2^53 are not reached")]
-    let step = item.inspection.step.map(|step| Finite(step.0 as f64));
-    let epoch = item.inspection.epoch.map(|epoch| Finite(epoch.get()));
-    let position = match basis {
-        Basis::Step => (step, epoch),
-        Basis::Epoch => (epoch, step),
-        Basis::Time => (None, None),
-    };
     // What it says itself outlasts copies and mounts, which make new times.
-    (position, item.inspection.saved_ns.unwrap_or(item.candidate.modified_ns))
+    (Position::of(item).key(basis), item.inspection.saved_ns.unwrap_or(item.candidate.modified_ns))
 }
 
 /// The last commit of each line.
@@ -278,81 +245,13 @@ fn by(considered: &[&Verified], basis: Basis, lines: &BTreeMap<Line, (u64, Reach
     }
 }
 
-/// Step where every candidate that has come any way tells it, else epoch likewise, else whichever more of them tell.
-fn basis(considered: &[&Verified]) -> Basis {
-    let positions: Vec<Position> = considered
-        .iter()
-        .map(|item| Position::of(item))
-        .filter(|position| position.step.is_some() || position.epoch.is_some())
-        .collect();
-    let steps = positions.iter().filter(|position| position.step.is_some()).count();
-    let epochs = positions.iter().filter(|position| position.epoch.is_some()).count();
-    if positions.is_empty() {
-        Basis::Time
-    } else if steps == positions.len() || (epochs < positions.len() && steps >= epochs) {
-        Basis::Step
-    } else {
-        Basis::Epoch
-    }
+fn better(direction: Direction) -> &'static str {
+    if direction == Direction::Max { "larger is better" } else { "smaller is better" }
 }
 
 /// The value under the metric's name, or under the one name that ends with it.
 pub(super) fn value_of(name: &str, item: &Verified) -> Option<f64> {
-    let known = item.inspection.metrics.iter().map(|metric| metric.name.as_str());
-    let resolved = metric::resolve(name, known).ok()?;
-    item.inspection.metrics.iter().find(|metric| metric.name == resolved).map(|metric| metric.value)
-}
-
-/// The metric's name as the files have it, its direction, and how that is known.
-fn direction(
-    wanted: &str,
-    explicit: Option<Direction>,
-    considered: &[&Verified],
-) -> Result<(String, Direction, &'static str)> {
-    let mut seen: Vec<&str> =
-        considered.iter().flat_map(|item| &item.inspection.metrics).map(|metric| metric.name.as_str()).collect();
-    seen.sort_unstable();
-    seen.dedup();
-    let mut told = Vec::new();
-    let mut name = None;
-    for item in considered {
-        let known = item.inspection.metrics.iter().map(|metric| metric.name.as_str());
-        match metric::resolve(wanted, known) {
-            Ok(resolved) => {
-                name.get_or_insert_with(|| resolved.to_owned());
-                let metric = item.inspection.metrics.iter().find(|metric| metric.name == resolved);
-                told.extend(metric.and_then(|metric| metric.direction));
-            }
-            Err(close) if close.is_empty() => {}
-            Err(close) => {
-                let message = format!(
-                    "`{}` tells several metrics of that name ({}); say which instead of",
-                    item.candidate.name(),
-                    close.join(", ")
-                );
-                return Err(Error::new(ErrorKind::Invalid, wanted, message));
-            }
-        }
-    }
-    // The shortest form that finds it everywhere is the one that was asked for.
-    let Some(name) = name.map(|name| if seen.contains(&wanted) { wanted.to_owned() } else { name }) else {
-        return Err(unknown_metric(wanted, considered.iter().copied()));
-    };
-    if let Some(direction) = explicit {
-        return Ok((name, direction, "as asked"));
-    }
-    let agreed = told.first().copied().filter(|first| told.iter().all(|direction| direction == first));
-    match (agreed, metric::usual_direction(&name)) {
-        (Some(direction), _) => Ok((name, direction, "as the files tell")),
-        (None, Some(direction)) => Ok((name, direction, "known by its name")),
-        (None, None) => Err(Error::new(
-            ErrorKind::Invalid,
-            wanted,
-            format!(
-                "whether more or less of it is better is not known; say `{wanted}:max` or `{wanted}:min` instead of"
-            ),
-        )),
-    }
+    asked::value_of(name, &item.inspection.metrics)
 }
 
 /// For a ratio that some tell as a fraction and others as a percentage: whether the percentage is the scale of most.
@@ -384,12 +283,4 @@ fn is_early(name: &str, considered: &[&Verified]) -> bool {
     };
     let (Some(low), Some(high)) = (epochs(&|value| value <= 1.0), epochs(&|value| value > 1.0)) else { return false };
     low.iter().copied().fold(f64::NEG_INFINITY, f64::max) < high.iter().copied().fold(f64::INFINITY, f64::min)
-}
-
-/// The error that lists the metrics that there are.
-pub(super) fn unknown_metric<'a>(wanted: &str, considered: impl Iterator<Item = &'a Verified>) -> Error {
-    let seen: BTreeSet<&str> =
-        considered.flat_map(|item| &item.inspection.metrics).map(|metric| metric.name.as_str()).collect();
-    let listed = if seen.is_empty() { "none at all".to_owned() } else { Vec::from_iter(seen).join(", ") };
-    Error::new(ErrorKind::Invalid, wanted, format!("the metrics that the checkpoints tell are {listed}; there is no"))
 }
