@@ -258,15 +258,27 @@ pub fn replace_link(target: &Path, at: &Path) -> Result<bool> {
 /// # Errors
 /// It could not be renamed; it is still there, whole.
 pub fn discard(path: &Path) -> Result<()> {
+    delete(&take_name(path)?);
+    Ok(())
+}
+
+/// The first half of [`discard`]: takes the name away, durably; gives the path to [`delete`].
+///
+/// # Errors
+/// As [`discard`].
+pub fn take_name(path: &Path) -> Result<PathBuf> {
     let temporary = temporary_name(path);
     fs::rename_new(path, &temporary)?;
     fs::sync_directory(parent(path))?;
-    if let Err(error) = fs::remove(&temporary)
-        && error.kind() != ErrorKind::NotFound
-    {
-        tracing::debug!(%error, "a leftover stays");
+    Ok(temporary)
+}
+
+/// The second half of [`discard`]. What cannot be deleted is a leftover, which [`clean`] tries again.
+pub fn delete(temporary: &Path) {
+    match fs::remove(temporary) {
+        Err(error) if error.kind() != ErrorKind::NotFound => tracing::debug!(%error, "a leftover stays"),
+        _ => {}
     }
-    Ok(())
 }
 
 fn is_old(path: &Path) -> bool {

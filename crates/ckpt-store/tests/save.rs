@@ -11,6 +11,7 @@ use ckpt_core::ids::{Epoch, Step};
 use ckpt_core::layout::Class;
 use ckpt_core::manifest::Pointer;
 use ckpt_core::metric::Direction;
+use ckpt_core::prune::Retention;
 use ckpt_store::Result;
 use ckpt_store::load::Checkpoint;
 use ckpt_store::save::{Committed, Existing, Overlap, PendingSave, Policy, Saver, Tensor, Tracked};
@@ -373,4 +374,30 @@ fn reserved_buffers_are_those_that_are_used() {
         let saved = Checkpoint::open(&ticket.wait().unwrap().path).unwrap();
         assert_eq!(saved.tensors("model").unwrap().get("w").unwrap(), weights(&bytes(step)));
     }
+}
+
+#[test]
+fn retention_keeps_what_the_rules_the_pointers_and_the_pins_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let retention = Retention { keep_last: Some(2), keep_every: Some(10), ..Retention::default() };
+    let saver = Saver::open(root, Policy { retention, ..Policy::default() }).unwrap();
+    for step in 1..=14 {
+        let accuracy = if step == 3 { 0.9 } else { 0.5 };
+        save(&saver, step, accuracy).unwrap();
+        if step == 5 {
+            ckpt_store::pins::pin(&root.join("latest"), "the one of the paper").unwrap();
+        }
+    }
+    saver.finish().unwrap();
+    let steps: Vec<String> = names(root).into_iter().filter(|name| name.starts_with("step-")).collect();
+    assert_eq!(steps, ["step-00000003", "step-00000005", "step-00000010", "step-00000013", "step-00000014"]);
+    assert_eq!(linked(root, "best-accuracy"), "step-00000003");
+    let (_, was_pinned) = ckpt_store::pins::unpin(&root.join("step-00000005")).unwrap();
+    assert!(was_pinned);
+    let contradiction = Retention { keep_last: Some(0), ..Retention::default() };
+    assert_eq!(
+        Saver::open(root, Policy { retention: contradiction, ..Policy::default() }).unwrap_err().kind(),
+        ErrorKind::Invalid
+    );
 }

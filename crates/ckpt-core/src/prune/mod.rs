@@ -285,17 +285,25 @@ fn keep_last(entries: &mut [Entry], retention: &Retention) {
     }
 }
 
+/// By the step, and by the epoch for those that tell no step.
 fn keep_every(entries: &mut [Entry], retention: &Retention) -> Result<()> {
     let Some(every) = retention.keep_every else { return Ok(()) };
-    let is_told = entries.iter().any(|entry| entry.item.step.is_some());
-    if !is_told && entries.iter().any(|entry| entry.item.is_valid()) {
-        let message = "no checkpoint tells its step, and those at multiples are asked for of";
-        return Err(Error::new(ErrorKind::Invalid, every.to_string(), message));
-    }
+    let mut is_told = false;
     for entry in entries.iter_mut().filter(|entry| entry.item.is_valid()) {
-        if let Some(step) = entry.item.step.filter(|step| step.0.is_multiple_of(every)) {
-            entry.rules.push(format!("step {step} is a multiple of {every}"));
+        let epoch = || entry.item.epoch.and_then(Epoch::whole).and_then(|epoch| u64::try_from(epoch).ok());
+        let (what, number) = match (entry.item.step, epoch()) {
+            (Some(step), _) => ("step", step.0),
+            (None, Some(epoch)) => ("epoch", epoch),
+            (None, None) => continue,
+        };
+        is_told = true;
+        if number.is_multiple_of(every) {
+            entry.rules.push(format!("{what} {number} is a multiple of {every}"));
         }
+    }
+    if !is_told && entries.iter().any(|entry| entry.item.is_valid()) {
+        let message = "no checkpoint tells its step or epoch, and those at multiples are asked for of";
+        return Err(Error::new(ErrorKind::Invalid, every.to_string(), message));
     }
     Ok(())
 }

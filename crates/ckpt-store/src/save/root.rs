@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 use crate::fs::{self, Lock, Occupant};
 use crate::load::Checkpoint;
 
-const LOCK: &str = ".ckpt-lock";
+/// The file that is locked while names in a root change.
+pub(crate) const LOCK: &str = ".ckpt-lock";
 /// How long another process may hold a root. It does so for a few file operations on names, not while it writes.
 const LOCK_DEADLINE: Duration = Duration::from_secs(30);
 /// A pointer file takes less than this.
