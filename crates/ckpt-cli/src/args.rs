@@ -124,6 +124,8 @@ pub(crate) enum Command {
     /// Training histories.
     #[command(subcommand)]
     History(commands::history::History),
+    /// Could a run save there? Tries everything that a save does, and leaves nothing behind.
+    Preflight(commands::preflight::Preflight),
     /// What was detected, where it looks, where each setting comes from, what to do about trouble.
     Doctor(commands::doctor::Doctor),
     /// Completions for a shell.

@@ -15,9 +15,11 @@ use super::torch::tensor::{self, Tensors};
 use super::torch::{Opened, archive, legacy};
 use super::zip::{self, Archive, Entry};
 use super::{Format, dcp, members, safetensors};
+use crate::digest::Digest;
 use crate::finding::{Code, Finding, Severity};
-use crate::inspect::DirectoryKind;
+use crate::inspect::{DirectoryKind, Read, read_manifest};
 use crate::limits;
+use crate::manifest::Manifest;
 use crate::members::Members;
 use crate::name::is_index;
 use crate::read::{ReadAt, Window, read_up_to, stream};
@@ -92,6 +94,18 @@ pub fn directory(kind: DirectoryKind, members: &dyn Members) -> io::Result<Vec<F
     let mut report = Report::default();
     match kind {
         DirectoryKind::Unpacked => unpacked(members, &mut report)?,
+        DirectoryKind::Ckpt => match read_manifest("", members).map_err(io::Error::other)? {
+            Read::Other(Some(other)) => return directory(other, members),
+            other => {
+                if let Read::Ours(Ok(manifest)) = other {
+                    digests(&manifest, members, &mut report)?;
+                }
+                if members.list().contains_key(".metadata") {
+                    distributed(members, &mut report)?;
+                }
+                each(members.list().keys().filter(|name| !is_index(name)), members, &mut report)?;
+            }
+        },
         DirectoryKind::Dcp => distributed(members, &mut report)?,
         DirectoryKind::HfTrainer | DirectoryKind::Accelerate | DirectoryKind::Orbax | DirectoryKind::Tensorflow => {
             let names = members.list().keys().filter(|name| !is_index(name));
@@ -298,6 +312,26 @@ fn member(source: &dyn ReadAt, entry: &Entry, each: impl FnMut(&[u8])) -> io::Re
             format!("`{name}` is packed with zip method {method} and was not checked"),
         )),
     })
+}
+
+/// Every file that the manifest names, compared with the digest that it gives. One that is not there or of another size
+/// is reported without reading it.
+fn digests(manifest: &Manifest, members: &dyn Members, report: &mut Report) -> io::Result<()> {
+    for (name, file) in &manifest.files {
+        if members.list().get(name) != Some(&file.bytes) {
+            continue;
+        }
+        let mut hasher = blake3::Hasher::new();
+        stream(&*members.open(name)?, 0, file.bytes, |bytes| {
+            hasher.update(bytes);
+        })?;
+        let digest = Digest::from(hasher.finalize());
+        if digest != file.blake3 {
+            let message = format!("`{name}` has the BLAKE3 digest {digest}, the manifest says {}", file.blake3);
+            report.push(Finding::error(Code::CrcMismatch, message));
+        }
+    }
+    Ok(())
 }
 
 fn unpacked(members: &dyn Members, report: &mut Report) -> io::Result<()> {

@@ -36,6 +36,8 @@ pub enum Layout {
     Timm,
     /// `OpenMMLab`'s `mmengine` and `mmcv`.
     Mmengine,
+    /// The directory that this project saves: see [`crate::manifest`].
+    Ckpt,
     /// A pickled module.
     Module,
     /// Values without tensors.
@@ -58,6 +60,7 @@ impl Layout {
             Self::Ultralytics => "ultralytics",
             Self::Timm => "timm",
             Self::Mmengine => "mmengine",
+            Self::Ckpt => "ckpt",
             Self::Module => "module",
             Self::Values => "values",
             Self::Unknown => "unknown",
