@@ -27,6 +27,7 @@ pub mod platform;
 pub mod progress;
 pub mod read;
 pub mod select;
+pub mod shrink;
 pub mod transfer;
 pub mod verify;
 

@@ -27,9 +27,11 @@ pub mod index;
 pub mod inspect;
 pub mod repack;
 pub mod scan;
+pub mod shrink;
 pub mod surroundings;
 pub mod verify;
 
+mod archive;
 mod survey;
 
 pub use error::{Error, Result};

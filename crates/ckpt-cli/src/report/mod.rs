@@ -4,6 +4,7 @@
 
 mod doctor;
 mod history;
+mod shrink;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use serde_json::{Map, Value};
 
 pub use doctor::{DoctorReport, SettingReport, TroubleReport};
 pub use history::HistoryReport;
+pub use shrink::{DroppedReport, KeptReport, ShrinkReport};
 
 /// What one checkpoint says.
 #[derive(Debug, Serialize, JsonSchema)]
