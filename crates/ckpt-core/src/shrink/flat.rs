@@ -173,7 +173,7 @@ fn model(parts: &[Part]) -> Result<&Part> {
         several => {
             let names: Vec<&str> = several.iter().take(16).map(|part| part.name.as_str()).collect();
             Err(Error::new(
-                ErrorKind::Conflict,
+                ErrorKind::Invalid,
                 names.join(", "),
                 "it holds several models, of which one must be chosen:",
             ))

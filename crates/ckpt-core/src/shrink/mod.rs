@@ -195,3 +195,6 @@ impl<'a> State<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
