@@ -178,81 +178,78 @@ fn a_converted_file_holds_the_models_tensors_bit_for_bit() {
     let program = format!(
         "{TENSORS}
 from safetensors.torch import load_file
-source, key, *made = sys.argv[1:]
-whole = load(source)
-model = dict(tensors(whole[key] if key else whole))
-everything = dict(tensors(whole))
-for path, expected in zip(made, (model, everything)):
-    there = load_file(path)
-    assert there.keys() == expected.keys(), (there.keys() ^ expected.keys())
-    for name in there:
-        assert bits_of(there[name]) == bits_of(expected[name]), (path, name)
-print(len(model))
+count = 0
+for source, key, *made in zip(*[iter(sys.argv[1:])] * 4):
+    whole = load(source)
+    model = dict(tensors(whole[key] if key else whole))
+    everything = dict(tensors(whole))
+    for path, expected in zip(made, (model, everything)):
+        there = load_file(path)
+        assert there.keys() == expected.keys(), (source, there.keys() ^ expected.keys())
+        for name in there:
+            assert bits_of(there[name]) == bits_of(expected[name]), (source, path, name)
+    count += len(model)
+print(count)
 "
     );
-    let mut count = 0;
-    for (file, key, _) in SHRUNK {
-        let place = Place::new();
-        let source = format!("tests/fixtures/{file}");
-        for (name, flags) in [("model.safetensors", &[][..]), ("all.safetensors", &["--all"])] {
-            let to = format!("[TMP]/{name}");
-            let ran = place.run(&[&["convert", &source, &to], flags].concat());
+    let place = Place::new();
+    let mut arguments = Vec::new();
+    for (index, (file, key, _)) in SHRUNK.into_iter().enumerate() {
+        arguments.extend([file.to_owned(), key.to_owned()]);
+        for flags in [&[][..], &["--all"]] {
+            let name = format!("{index}-{}.safetensors", flags.len());
+            let (from, to) = (format!("tests/fixtures/{file}"), format!("[TMP]/{name}"));
+            let ran = place.run(&[&["convert", &from, &to], flags].concat());
             assert_eq!(ran.code, 0, "{file}: {}", ran.stderr);
+            arguments.push(place.join(&name).display().to_string());
         }
-        let source = root().join(source);
-        let (model, all) = (place.join("model.safetensors"), place.join("all.safetensors"));
-        let arguments = [source.to_str().unwrap(), key, model.to_str().unwrap(), all.to_str().unwrap()];
-        let Some(answer) = python("a_converted_file_holds_the_models_tensors_bit_for_bit", &program, &arguments) else {
-            return;
-        };
-        count += answer.trim().parse::<usize>().unwrap();
     }
-    assert!(count > 250, "{count}");
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let Some(answer) = python("a_converted_file_holds_the_models_tensors_bit_for_bit", &program, &arguments) else {
+        return;
+    };
+    assert!(answer.trim().parse::<usize>().unwrap() > 250, "{answer}");
 }
 
 #[test]
 fn a_compacted_file_loads_as_weights_only_and_equals_what_was_kept() {
     let program = format!(
         "{TENSORS}
-source, key, made = sys.argv[1:]
-whole = load(source)
-for options in ({{}}, {{'mmap': True}}):
-    small = torch.load(made, weights_only=True, **options)
-    assert small.pop('ckpt_class') == 'inference-only'
-    assert type(small[key]) is type(whole[key]), type(small[key])
-    expected, there = dict(tensors(whole)), dict(tensors(small))
-    assert there.keys() <= expected.keys(), there.keys() - expected.keys()
-    assert dict(tensors(whole[key])).keys() == dict(tensors(small[key])).keys()
-    for name in there:
-        assert bits_of(there[name]) == bits_of(expected[name]), name
-        assert there[name].stride() == expected[name].stride(), name
-    plain = (int, float, str, bool, type(None))
-    for name, value in small.items():
-        if isinstance(value, plain):
-            assert value == whole[name] and type(value) is type(whole[name]), name
-    for name, value in whole.items():
-        assert not isinstance(value, plain) or name in small, name
-    assert not any('optim' in name for name in small if not isinstance(small[name], plain))
+plain = (int, float, str, bool, type(None))
+for source, key, made in zip(*[iter(sys.argv[1:])] * 3):
+    whole = load(source)
+    for options in ({{}}, {{'mmap': True}}):
+        small = torch.load(made, weights_only=True, **options)
+        assert small.pop('ckpt_class') == 'inference-only'
+        assert type(small[key]) is type(whole[key]), type(small[key])
+        expected, there = dict(tensors(whole)), dict(tensors(small))
+        assert there.keys() <= expected.keys(), there.keys() - expected.keys()
+        assert dict(tensors(whole[key])).keys() == dict(tensors(small[key])).keys()
+        for name in there:
+            assert bits_of(there[name]) == bits_of(expected[name]), name
+            assert there[name].stride() == expected[name].stride(), name
+        for name, value in small.items():
+            if isinstance(value, plain):
+                assert value == whole[name] and type(value) is type(whole[name]), name
+        for name, value in whole.items():
+            assert not isinstance(value, plain) or name in small, name
+        assert not any('optim' in name for name in small if not isinstance(small[name], plain))
 print('equal')
 "
     );
-    for (file, key, is_smaller) in SHRUNK {
-        if !is_smaller {
-            continue;
-        }
-        let place = Place::new();
-        let source = format!("tests/fixtures/{file}");
-        let ran = place.run(&["compact", &source, "[TMP]/small.pth"]);
+    let place = Place::new();
+    let mut arguments = Vec::new();
+    for (index, (file, key, _)) in SHRUNK.into_iter().enumerate().filter(|(_, (_, _, is_smaller))| *is_smaller) {
+        let (from, to) = (format!("tests/fixtures/{file}"), format!("[TMP]/{index}.pth"));
+        let ran = place.run(&["compact", &from, &to]);
         assert_eq!(ran.code, 0, "{file}: {}", ran.stderr);
-        let (source, made) = (root().join(source), place.join("small.pth"));
-        let arguments = [source.to_str().unwrap(), key, made.to_str().unwrap()];
-        let Some(answer) =
-            python("a_compacted_file_loads_as_weights_only_and_equals_what_was_kept", &program, &arguments)
-        else {
-            return;
-        };
-        assert_eq!(answer.trim(), "equal", "{file}");
+        let made = place.join(&format!("{index}.pth")).display().to_string();
+        arguments.extend([file.to_owned(), key.to_owned(), made]);
     }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let test = "a_compacted_file_loads_as_weights_only_and_equals_what_was_kept";
+    let Some(answer) = python(test, &program, &arguments) else { return };
+    assert_eq!(answer.trim(), "equal");
 }
 
 #[test]
