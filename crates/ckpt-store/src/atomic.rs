@@ -144,6 +144,14 @@ impl Temporary {
         fs::sync_directory(parent(&self.target))
     }
 
+    /// Gives it its name. That the name survives a power cut, the caller sees to by [`fs::sync_directory`].
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub fn give_name(mut self, replacing: &Replacing) -> Result<()> {
+        self.rename(replacing)
+    }
+
     fn rename(&mut self, replacing: &Replacing) -> Result<()> {
         let mut live = live();
         match replacing {
@@ -190,6 +198,61 @@ pub fn clean(directory: &Path) -> Result<usize> {
         }
     }
     Ok(cleaned)
+}
+
+/// Deletes the links that a dead [`replace_link`] left in `directory`. Links have no locks: the caller must hold the one
+/// under which links are replaced there.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub fn clean_links(directory: &Path) -> Result<()> {
+    for (name, is_link) in fs::list(directory)? {
+        let text = name.to_string_lossy();
+        if is_link
+            && text.starts_with('.')
+            && text.contains(MARK)
+            && let Err(error) = fs::remove(&directory.join(&name))
+        {
+            tracing::debug!(%error, "a leftover stays");
+        }
+    }
+    Ok(())
+}
+
+/// Puts a symbolic link to `target` at `at`, in one step with the loss of the link or file that was there; false where
+/// the file system has no links. Not durable before [`fs::sync_directory`].
+///
+/// # Errors
+/// The system refuses; what was there is still there.
+pub fn replace_link(target: &Path, at: &Path) -> Result<bool> {
+    let temporary = temporary_name(at);
+    if !fs::make_link(target, &temporary)? {
+        return Ok(false);
+    }
+    let renamed = fs::rename_over(&temporary, at);
+    if renamed.is_err()
+        && let Err(error) = fs::remove(&temporary)
+    {
+        tracing::debug!(%error, "a leftover stays");
+    }
+    renamed.map(|()| true)
+}
+
+/// Deletes a file or directory that has a name: the name goes first and durably, then the contents. A process that dies
+/// in between leaves a leftover that [`clean`] removes, and never half of what was there under its name.
+///
+/// # Errors
+/// It could not be renamed; it is still there, whole.
+pub fn discard(path: &Path) -> Result<()> {
+    let temporary = temporary_name(path);
+    fs::rename_new(path, &temporary)?;
+    fs::sync_directory(parent(path))?;
+    if let Err(error) = fs::remove(&temporary)
+        && error.kind() != ErrorKind::NotFound
+    {
+        tracing::debug!(%error, "a leftover stays");
+    }
+    Ok(())
 }
 
 fn is_old(path: &Path) -> bool {

@@ -40,6 +40,13 @@ impl Error {
         self.kind
     }
 
+    /// The same error once more, for a second reader; causes become text.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let source = self.source.as_ref().map(|cause| cause.to_string().into());
+        Self { kind: self.kind, subject: self.subject.clone(), message: self.message.clone(), source }
+    }
+
     /// The path it is about.
     #[must_use]
     pub fn subject(&self) -> &str {

@@ -52,6 +52,13 @@ impl Pointer {
         }
     }
 
+    /// Whether bytes are at least meant as a pointer, though they may be damaged.
+    #[must_use]
+    pub fn is_meant(bytes: &[u8]) -> bool {
+        let mark = b"\"ckpt.pointer/";
+        bytes.windows(mark.len()).any(|window| window == mark)
+    }
+
     /// Reads the document.
     ///
     /// # Errors

@@ -85,11 +85,22 @@ pub fn flat(opened: &Opened<'_>, inspection: &Inspection, choice: &Choice) -> Re
     Ok(Flat { plan, tensors, account })
 }
 
-/// Plans a safetensors file without the optimizer's tensors of another one; gives the ranges of the other's bytes too.
+/// What is written of another safetensors file.
+#[derive(Clone, Debug)]
+pub struct Slim {
+    /// The header and the order.
+    pub plan: write::Plan,
+    /// Where each entry's bytes are in the other file: first byte and how many.
+    pub ranges: Vec<(u64, u64)>,
+    /// What became of every tensor.
+    pub account: Account,
+}
+
+/// Plans a safetensors file without the optimizer's tensors of another one.
 ///
 /// # Errors
 /// A tensor is of a type that is not known.
-pub fn slim(header: &Header, inspection: &Inspection) -> Result<(write::Plan, Vec<(u64, u64)>, Account)> {
+pub fn slim(header: &Header, inspection: &Inspection) -> Result<Slim> {
     let mut account = Account::default();
     let mut kept: Vec<(&String, &safetensors::Tensor)> = Vec::new();
     for (name, tensor) in &header.tensors {
@@ -108,7 +119,7 @@ pub fn slim(header: &Header, inspection: &Inspection) -> Result<(write::Plan, Ve
         let start = header.data_offset.saturating_add(tensor.start);
         (start, tensor.end.saturating_sub(tensor.start))
     });
-    Ok((plan, ranges.collect(), account))
+    Ok(Slim { ranges: ranges.collect(), plan, account })
 }
 
 /// What `ckpt inspect` and the loaders of others read back.

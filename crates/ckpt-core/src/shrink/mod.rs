@@ -20,7 +20,7 @@ mod flat;
 mod module;
 mod pth;
 
-pub use flat::{Flat, flat, slim};
+pub use flat::{Flat, Slim, flat, slim};
 pub use pth::{Piece, Pth, pth};
 
 /// The key under which a `.pth` declares its class.

@@ -21,7 +21,7 @@ use crate::fs::{self, Occupant, Status};
 use crate::inspect;
 
 mod job;
-mod transfer;
+pub(crate) mod transfer;
 
 #[cfg(test)]
 mod crash;

@@ -149,18 +149,28 @@ fn packed_members(job: &Job) -> Vec<(String, PathBuf)> {
 /// disk itself: that a disk stored what it acknowledged, `fsync` tells.
 fn copy_item(item: &Item, to: &File, to_path: &Path, (space, progress): (&mut Space<'_>, &dyn Progress)) -> Result<()> {
     let from = FileReader::open(&item.from)?;
-    let is_small = from.size() <= SMALL_BYTES;
-    let (copied, source) = with_digest(&from, is_small, || copy_bytes(&from, to, to_path, (&mut *space, progress)));
-    copied?;
+    copy_durably((&from, &item.from), (to, to_path), || copy_bytes(&from, to, to_path, (&mut *space, progress)))?;
     space.spend(item);
+    Ok(())
+}
+
+/// Runs `copy`, makes what it copied durable and compares it with its source; gives the digest of both.
+pub(crate) fn copy_durably(
+    (from, from_path): (&FileReader, &Path),
+    (to, to_path): (&File, &Path),
+    copy: impl FnOnce() -> Result<()>,
+) -> Result<blake3::Hash> {
+    let is_small = from.size() <= SMALL_BYTES;
+    let (copied, source) = with_digest(from, is_small, copy);
+    copied?;
     let (synced, copy) = with_digest(&FileReader::of(to, to_path)?, is_small, || fs::sync(to, to_path));
     synced?;
-    let source = source.map_err(|error| Error::io("read", &item.from, error))?;
+    let source = source.map_err(|error| Error::io("read", from_path, error))?;
     if source == copy.map_err(|error| Error::io("read the copy", to_path, error))? {
-        return Ok(());
+        return Ok(source);
     }
     let message = "the copy differs from its source, which changed meanwhile or lies on a failing disk:";
-    Err(Error::new(ErrorKind::Corrupt, &item.from, message))
+    Err(Error::new(ErrorKind::Corrupt, from_path, message))
 }
 
 /// Digests `file` while `work` is done; the digest is given up when the work fails.

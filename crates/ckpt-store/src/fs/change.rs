@@ -5,14 +5,18 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use ckpt_core::{ErrorKind, limits};
 use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::{FileReader, flags, point};
+use super::{FileReader, allowed, flags, point};
 use crate::error::{Error, Result};
 use crate::inspect::parent;
+
+/// How long to wait between two looks at a lock: a commit holds one for a few milliseconds.
+const LOCK_POLL: Duration = Duration::from_millis(2);
 
 /// Makes a directory and those above it, their names durable.
 ///
@@ -131,8 +135,7 @@ pub struct Sink<'a>(pub &'a File);
 
 impl Write for Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        point()?;
-        self.0.write(bytes)
+        self.0.write(&bytes[..allowed(bytes.len())?])
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -232,6 +235,98 @@ pub fn rename_aside(from: &Path, to: &Path, aside: &Path) -> Result<()> {
             Error::new(error.kind(), aside, message)
         }
     })
+}
+
+/// Lets `one` and `other` change names, in one step; false where the file system cannot.
+///
+/// # Errors
+/// The system refuses; both are as they were.
+pub fn rename_exchange(one: &Path, other: &Path) -> Result<bool> {
+    let exchanged = point().map_or_else(|error| Some(Err(error)), |()| rename_with(one, other, RenameFlags::EXCHANGE));
+    match exchanged {
+        Some(result) => result.map(|()| true).map_err(|error| Error::io("rename to", other, error)),
+        None => Ok(false),
+    }
+}
+
+/// Makes a symbolic link that must not exist yet; false where the file system has none.
+///
+/// # Errors
+/// It exists, or the system refuses.
+pub fn make_link(to: &Path, at: &Path) -> Result<bool> {
+    match point().and_then(|()| std::os::unix::fs::symlink(to, at)) {
+        Ok(()) => Ok(true),
+        Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
+            // What file systems without symbolic links answer, FUSE ones among them.
+            Some(Errno::PERM | Errno::NOTSUP | Errno::NOSYS) => Ok(false),
+            _ => Err(Error::io("make a link", at, error)),
+        },
+    }
+}
+
+/// What a symbolic link says; `None` when something else or nothing is there.
+///
+/// # Errors
+/// The system refuses to tell.
+pub fn read_link(path: &Path) -> Result<Option<std::path::PathBuf>> {
+    match fs::read_link(path) {
+        Ok(target) => Ok(Some(target)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => Ok(None),
+        Err(error) => Err(Error::io("look at", path, error)),
+    }
+}
+
+/// Gives a file one more name, which must not exist yet; false where the file system cannot, and for a link or a file
+/// that has several names already: others may change it under those.
+///
+/// # Errors
+/// The name is taken, or the system refuses.
+pub fn hard_link(from: &Path, to: &Path) -> Result<bool> {
+    let metadata = fs::symlink_metadata(from).map_err(|error| Error::io("look at", from, error))?;
+    if !metadata.is_file() || metadata.nlink() != 1 {
+        return Ok(false);
+    }
+    match point().and_then(|()| fs::hard_link(from, to)) {
+        Ok(()) => Ok(true),
+        Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::XDEV | Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::MLINK) => Ok(false),
+            _ => Err(Error::io("link to", to, error)),
+        },
+    }
+}
+
+/// A lock on a file, held until dropped. It dies with its process.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Option<File>,
+}
+
+/// Waits until no other process holds the lock on a file, which is made where it is missing.
+///
+/// Where the file system has no locks, the lock is had at once: such places have one writer.
+///
+/// # Errors
+/// [`ErrorKind::Conflict`]: another process holds it until the `deadline`. The system refuses to make the file.
+pub fn lock_file(path: &Path, deadline: Duration) -> Result<Lock> {
+    let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let file = point().and_then(|()| open()).map_err(|error| Error::io("open", path, error))?;
+    let started = Instant::now();
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Lock { _file: Some(file) }),
+            Err(Errno::WOULDBLOCK | Errno::INTR) if started.elapsed() < deadline => {
+                std::thread::sleep(LOCK_POLL);
+            }
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {
+                let message = format!("another process has held for more than {} s the lock", deadline.as_secs());
+                return Err(Error::new(ErrorKind::Conflict, path, message));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no lock here");
+                return Ok(Lock { _file: None });
+            }
+        }
+    }
 }
 
 /// Deletes a file or a whole directory.

@@ -10,6 +10,8 @@ use rustix::io::Errno;
 pub(crate) enum Fault {
     /// That one operation fails.
     Once(Errno),
+    /// If that one operation is a write, it takes half of the bytes; the system promises no more.
+    Short,
     /// It fails, and so does everything after it: what is left on the disk is what a dead process leaves.
     FromThenOn(Errno),
 }
@@ -42,6 +44,10 @@ pub(crate) fn knows_rename_flags() -> bool {
 pub(crate) fn point() -> io::Result<()> {
     match PLAN.get() {
         None => Ok(()),
+        Some((0, Fault::Short)) => {
+            PLAN.set(None);
+            Ok(())
+        }
         Some((0, Fault::Once(error))) => {
             PLAN.set(None);
             Err(error.into())
@@ -52,4 +58,11 @@ pub(crate) fn point() -> io::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Counts one write of `count` bytes; tells how many of them the system takes.
+pub(crate) fn allowed(count: usize) -> io::Result<usize> {
+    let is_short = matches!(PLAN.get(), Some((0, Fault::Short)));
+    point()?;
+    Ok(if is_short { count.div_ceil(2) } else { count })
 }

@@ -18,12 +18,15 @@ mod change;
 #[cfg(test)]
 pub(crate) mod fault;
 mod members;
+mod stream;
 
 pub use change::{
-    Sink, copy, create_directories, create_directory_locked, create_locked, create_new, process_is_alive, reflink,
-    remove, remove_leftover, rename_aside, rename_new, rename_over, sync, sync_directory, write_all,
+    Lock, Sink, copy, create_directories, create_directory_locked, create_locked, create_new, hard_link, lock_file,
+    make_link, process_is_alive, read_link, reflink, remove, remove_leftover, rename_aside, rename_exchange,
+    rename_new, rename_over, sync, sync_directory, write_all,
 };
 pub use members::DirectoryMembers;
+pub use stream::write_slices;
 
 /// Where a test makes the system refuse; see `fault.rs`.
 #[cfg(not(test))]
@@ -32,8 +35,15 @@ pub use members::DirectoryMembers;
 fn point() -> io::Result<()> {
     Ok(())
 }
+/// How much of a write the system takes; see `fault.rs`.
+#[cfg(not(test))]
+#[expect(clippy::unnecessary_wraps, reason = "it fails under test")]
+#[inline]
+fn allowed(count: usize) -> io::Result<usize> {
+    Ok(count)
+}
 #[cfg(test)]
-use fault::point;
+use fault::{allowed, point};
 
 /// A file open for reading at any offset.
 #[derive(Debug)]
@@ -65,6 +75,12 @@ impl FileReader {
             tracing::debug!(%error, "no advice taken");
         }
         self
+    }
+
+    /// The open file.
+    #[must_use]
+    pub fn handle(&self) -> &File {
+        &self.file
     }
 
     /// Reads what `file` holds now.

@@ -100,7 +100,7 @@ fn container(path: &Path) -> Option<Format> {
 enum Plan<'a> {
     Pth(&'a Opened<'a>, shrink::Pth),
     Flat(&'a Opened<'a>, shrink::Flat),
-    Slim(safetensors::write::Plan, Vec<(u64, u64)>, Account),
+    Slim(shrink::Slim),
 }
 
 impl Plan<'_> {
@@ -108,7 +108,7 @@ impl Plan<'_> {
         match self {
             Self::Pth(_, plan) => &plan.account,
             Self::Flat(_, plan) => &plan.account,
-            Self::Slim(_, _, account) => account,
+            Self::Slim(plan) => &plan.account,
         }
     }
 
@@ -120,7 +120,7 @@ impl Plan<'_> {
                 let members = (plan.pieces.len() as u64 + 8).saturating_mul(MEMBER_BYTES);
                 (tensors.saturating_add(members).saturating_add(plan.pickle.len() as u64), tensors)
             }
-            Self::Flat(_, shrink::Flat { plan, .. }) | Self::Slim(plan, ..) => {
+            Self::Flat(_, shrink::Flat { plan, .. }) | Self::Slim(shrink::Slim { plan, .. }) => {
                 (plan.bytes, plan.bytes.saturating_sub(plan.header.len() as u64))
             }
         }
@@ -215,8 +215,8 @@ impl Job<'_> {
             ));
         }
         let header = safetensors::read(&self.source).map_err(|error| self.read_error(error))?;
-        let (plan, ranges, account) = shrink::slim(&header, inspection).map_err(|error| self.about(&error))?;
-        if account.is_smaller { self.write(&Plan::Slim(plan, ranges, account)) } else { Ok(Outcome::Already) }
+        let plan = shrink::slim(&header, inspection).map_err(|error| self.about(&error))?;
+        if plan.account.is_smaller { self.write(&Plan::Slim(plan)) } else { Ok(Outcome::Already) }
     }
 
     fn write(&self, plan: &Plan<'_>) -> Result<Outcome> {
@@ -235,7 +235,7 @@ impl Job<'_> {
         let written = match plan {
             Plan::Pth(opened, plan) => writer.pth(opened, plan),
             Plan::Flat(opened, plan) => writer.flat(opened, plan),
-            Plan::Slim(plan, ranges, _) => writer.slim(&self.source, plan, ranges),
+            Plan::Slim(plan) => writer.slim(&self.source, plan),
         };
         self.progress.end();
         written?;

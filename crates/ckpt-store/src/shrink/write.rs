@@ -6,12 +6,11 @@ use std::path::Path;
 
 use ckpt_core::ErrorKind;
 use ckpt_core::finding::{Code, Finding};
-use ckpt_core::format::safetensors;
 use ckpt_core::format::torch::storages::Storages;
 use ckpt_core::format::torch::tensor::TensorRef;
 use ckpt_core::format::torch::{Opened, strided};
 use ckpt_core::read::{ReadAt, stream};
-use ckpt_core::shrink::{Flat, Piece, Pth};
+use ckpt_core::shrink::{Flat, Piece, Pth, Slim};
 
 use crate::archive::Archive;
 use crate::error::{Error, Result};
@@ -125,15 +124,10 @@ impl Writer<'_> {
     }
 
     /// A header and ranges of a safetensors file, in the order of the plan.
-    pub(super) fn slim(
-        &mut self,
-        source: &dyn ReadAt,
-        plan: &safetensors::write::Plan,
-        ranges: &[(u64, u64)],
-    ) -> Result<()> {
-        self.put(&plan.header)?;
-        for index in &plan.order {
-            let (start, length) = ranges[*index];
+    pub(super) fn slim(&mut self, source: &dyn ReadAt, plan: &Slim) -> Result<()> {
+        self.put(&plan.plan.header)?;
+        for index in &plan.plan.order {
+            let (start, length) = plan.ranges[*index];
             let mut written = Ok(());
             let is_whole = stream(source, start, length, |bytes| {
                 if written.is_ok() {
