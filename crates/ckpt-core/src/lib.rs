@@ -30,6 +30,7 @@ pub mod quantity;
 pub mod read;
 pub mod schedule;
 pub mod select;
+pub mod shrink;
 pub mod transfer;
 pub mod verify;
 

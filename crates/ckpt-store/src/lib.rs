@@ -32,9 +32,11 @@ pub mod prune;
 pub mod repack;
 pub mod save;
 pub mod scan;
+pub mod shrink;
 pub mod surroundings;
 pub mod verify;
 
+mod archive;
 mod survey;
 
 pub use error::{Error, Result};
