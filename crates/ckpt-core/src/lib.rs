@@ -31,6 +31,7 @@ pub mod read;
 pub mod schedule;
 pub mod seed;
 pub mod select;
+pub mod shrink;
 pub mod transfer;
 pub mod verify;
 

@@ -18,7 +18,9 @@ use crate::exit;
 use crate::output::Output;
 use crate::output::progress::Shown;
 
+pub(crate) mod compact;
 pub(crate) mod completions;
+pub(crate) mod convert;
 pub(crate) mod doctor;
 pub(crate) mod fetch;
 pub(crate) mod history;
@@ -41,6 +43,8 @@ pub(crate) fn run(command: &Command, settings: &Settings, out: &Output) -> Resul
         Command::Fetch(command) => command.run(settings, out),
         Command::Resume(command) => command.run(settings, out),
         Command::Repack(command) => command.run(settings, out),
+        Command::Compact(command) => command.run(settings, out),
+        Command::Convert(command) => command.run(settings, out),
         Command::History(command) => command.run(settings, out),
         Command::Preflight(command) => command.run(settings, out),
         Command::Doctor(command) => command.run(settings, out),

@@ -5,6 +5,7 @@
 mod doctor;
 mod history;
 mod preflight;
+mod shrink;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use serde_json::{Map, Value};
 pub use doctor::{DoctorReport, SettingReport, TroubleReport};
 pub use history::HistoryReport;
 pub use preflight::{CheckReport, PreflightReport};
+pub use shrink::{DroppedReport, KeptReport, ShrinkReport};
 
 /// What one checkpoint says.
 #[derive(Debug, Serialize, JsonSchema)]
