@@ -37,6 +37,7 @@ pub mod surroundings;
 #[cfg(feature = "tch")]
 pub mod tch;
 pub mod verify;
+pub mod watch;
 
 mod archive;
 mod survey;
