@@ -26,3 +26,11 @@ done
 find "$fixtures/dcp" -type f -name .metadata | while read -r file; do put distributed "$file"; done
 mkdir -p corpus/name
 find "$fixtures" -type f -exec basename {} \; | sort -u | split -l 1 -a 3 - corpus/name/
+# A manifest and a pointer up to their digests, which the target adds.
+mkdir -p corpus/manifest
+zeros=$(printf '%064d' 0)
+printf '%s' '{"class": "resumable", "created": "2023-11-14T22:13:20Z", "directions": {"loss": "min"}, "epoch": 3,
+  "files": {"model.safetensors": {"blake3": "'"$zeros"'", "bytes": 10}}, "metrics": {"loss": "NaN"}, "parent": null,
+  "run_id": "r", "schema": "ckpt.manifest/1", "sequence": 7, "session_id": "s", "step": 1, "world_size": 1' >corpus/manifest/manifest
+printf '%s' '{"checkpoint": "step-00000001", "direction": "min", "manifest": "'"$zeros"'", "metric": "loss",
+  "schema": "ckpt.pointer/1", "sequence": 7, "step": 1, "value": 0.5' >corpus/manifest/pointer

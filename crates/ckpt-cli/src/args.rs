@@ -121,9 +121,15 @@ pub(crate) enum Command {
     Resume(commands::resume::Resume),
     /// Pack an archive again that was unpacked into a directory.
     Repack(commands::repack::Repack),
+    /// Write a smaller, inference-only checkpoint, without the state of the optimizer and its like; prints its path.
+    Compact(commands::compact::Compact),
+    /// Write the model's weights into a safetensors file; prints its path.
+    Convert(commands::convert::Convert),
     /// Training histories.
     #[command(subcommand)]
     History(commands::history::History),
+    /// Could a run save there? Tries everything that a save does, and leaves nothing behind.
+    Preflight(commands::preflight::Preflight),
     /// What was detected, where it looks, where each setting comes from, what to do about trouble.
     Doctor(commands::doctor::Doctor),
     /// Completions for a shell.

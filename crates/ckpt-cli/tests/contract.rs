@@ -25,6 +25,8 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ("fetch", of::<report::FetchReport>()),
         ("history", of::<report::HistoryReport>()),
         ("doctor", of::<report::DoctorReport>()),
+        ("preflight", of::<report::PreflightReport>()),
+        ("shrink", of::<report::ShrinkReport>()),
     ]
 }
 
@@ -46,7 +48,7 @@ fn every_document_is_of_its_schema() {
     let place = Place::new();
     let tree = "kaggle:examples/data/kaggle";
     let file = "tests/fixtures/torch/full_resumable.pth";
-    let commands: [(&str, &[&str]); 8] = [
+    let commands: [(&str, &[&str]); 12] = [
         ("inspect", &["inspect", "--json", file]),
         ("scan", &["scan", "--json", tree]),
         ("verify", &["verify", "--json", "--deep", file, "tests/fixtures/broken/empty.pth"]),
@@ -55,6 +57,10 @@ fn every_document_is_of_its_schema() {
         ("fetch", &["fetch", "--json", file, "--to", "[TMP]/w"]),
         ("history", &["history", "merge", "--json", tree]),
         ("doctor", &["doctor", "--json", tree]),
+        ("preflight", &["preflight", "--json", "[TMP]"]),
+        ("shrink", &["compact", "--json", file, "[TMP]/x.pth"]),
+        ("shrink", &["compact", "--json", "tests/fixtures/torch/state_dict.pth", "[TMP]/y.pth"]),
+        ("shrink", &["convert", "--json", file, "[TMP]/x.safetensors"]),
     ];
     for (name, arguments) in commands {
         let document = place.json(arguments);

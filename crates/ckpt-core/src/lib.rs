@@ -25,8 +25,12 @@ pub mod metric;
 pub mod name;
 pub mod platform;
 pub mod progress;
+pub mod prune;
+pub mod quantity;
 pub mod read;
+pub mod schedule;
 pub mod select;
+pub mod shrink;
 pub mod transfer;
 pub mod verify;
 

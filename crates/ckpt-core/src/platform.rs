@@ -58,8 +58,8 @@ impl FromStr for Platform {
     }
 }
 
-/// The variables that tell.
-pub const VARIABLES: [&str; 16] = [
+/// The variables that tell the platform and its deadline.
+pub const VARIABLES: [&str; 19] = [
     "CHECKPOINT_ARTIFACT_PATH",
     "COLAB_BACKEND_VERSION",
     "COLAB_GPU",
@@ -72,9 +72,12 @@ pub const VARIABLES: [&str; 16] = [
     "KAGGLE_URL_BASE",
     "LOSSY_ARTIFACT_PATH",
     "OUTPUT_PATH",
+    "SLURM_JOB_END_TIME",
     "SM_CHECKPOINT_DIR",
     "SM_MODEL_DIR",
     "SM_TRAINING_ENV",
+    "TPU_NAME",
+    "TPU_WORKER_ID",
     "TRAINING_JOB_NAME",
 ];
 /// The directories that tell.

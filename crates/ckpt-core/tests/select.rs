@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use ckpt_core::candidate::{Candidate, Shape, Source, SourceKind};
 use ckpt_core::finding::{Code, Finding, Severity};
 use ckpt_core::inspect;
+use ckpt_core::metric::Metric;
 use ckpt_core::name::Claim;
+use ckpt_core::prune::{Best, Item, Retention, plan as plan_to_prune};
 use ckpt_core::select::{Choice, Criteria, Nothing, Selection, select};
 use ckpt_core::transfer::{Existing, TransferPlan, plan};
 use ckpt_core::verify::{Expectations, Verified};
@@ -23,11 +25,28 @@ struct Draft {
     fields: Vec<(String, f64)>,
     is_damaged: bool,
     imports: Option<&'static str>,
+    /// The run and the number of the commit in the directory.
+    commit: Option<(&'static str, u64)>,
+    saved_ns: Option<i64>,
 }
 
 fn draft(path: &str, fields: &[(&str, f64)]) -> Draft {
     let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-    Draft { path: path.to_owned(), kind: SourceKind::Path, modified_ns: 0, fields, is_damaged: false, imports: None }
+    Draft {
+        path: path.to_owned(),
+        kind: SourceKind::Path,
+        modified_ns: 0,
+        fields,
+        is_damaged: false,
+        imports: None,
+        commit: None,
+        saved_ns: None,
+    }
+}
+
+/// One commit of a run.
+fn commit(path: &str, run: &'static str, sequence: u64, step: f64) -> Draft {
+    Draft { commit: Some((run, sequence)), ..draft(path, &[("step", step)]) }
 }
 
 impl Draft {
@@ -63,6 +82,9 @@ impl Draft {
         if self.is_damaged {
             inspection.findings.push(Finding::error(Code::Truncated, "it was cut off"));
         }
+        inspection.run_id = self.commit.map(|(run, _)| run.to_owned());
+        inspection.sequence = self.commit.map(|(_, sequence)| sequence);
+        inspection.saved_ns = self.saved_ns;
         let candidate = Candidate {
             path,
             aliases: Vec::new(),
@@ -214,6 +236,34 @@ fn without_any_position_the_time_of_modification_decides() {
 }
 
 #[test]
+fn the_time_that_a_checkpoint_tells_counts_before_that_of_its_file() {
+    let (mut one, mut two) = (draft("one.pth", &[("accuracy", 0.1)]), draft("two.pth", &[("accuracy", 0.1)]));
+    (one.modified_ns, one.saved_ns, two.modified_ns) = (9, Some(1), 2);
+    assert_eq!(taken(&[one, two], &latest()), "two.pth");
+}
+
+#[test]
+fn after_going_back_the_last_commit_is_the_latest_and_not_the_largest_step() {
+    let run =
+        [commit("r/s800", "run", 3, 800.0), commit("r/s1200", "run", 4, 1200.0), commit("r/s900", "run", 5, 900.0)];
+    assert_eq!(taken(&run, &latest()), "r/s900");
+    let selection = chosen_of(&run, &latest()).unwrap();
+    let ranked: Vec<_> = selection.ranked.iter().map(|item| item.candidate.name()).collect();
+    assert_eq!(ranked, ["s900", "s1200", "s800"]);
+    assert_eq!(selection.rule, "latest (by commit)");
+    assert!(selection.reason().contains("commit 5"), "{}", selection.reason());
+    // Another directory stands between the steps of the first, which keeps together.
+    let with = |other: Draft| [run.to_vec(), vec![other]].concat();
+    assert_eq!(taken(&with(commit("copy/s1000", "run", 99, 1000.0)), &latest()), "copy/s1000");
+    assert_eq!(taken(&with(commit("copy/s850", "run", 99, 850.0)), &latest()), "r/s900");
+    assert_eq!(taken(&with(draft("r/x.pth", &[("step", 901.0)])), &latest()), "r/x.pth");
+    // The numbers are those of the directory, whichever run a commit is of.
+    assert_eq!(taken(&with(commit("r/s1", "other", 99, 1.0)), &latest()), "r/s1");
+    let rule = chosen_of(&with(draft("r/x.pth", &[("step", 1.0)])), &latest()).unwrap().rule;
+    assert_eq!(rule, "latest (by step, within one directory by commit)");
+}
+
+#[test]
 fn by_default_the_source_counts_before_the_epoch() {
     let mut input = draft("input.pth", &[("epoch", 90.0)]);
     input.kind = SourceKind::InputDatasets;
@@ -249,6 +299,15 @@ fn a_planted_import_is_never_chosen_unless_allowed() {
     assert!(selection.outcomes[0].reason.contains("os.system"), "{}", selection.outcomes[0].reason);
     let allowed = Expectations { allow_unsafe: true, ..Expectations::default() };
     assert!(select(vec![planted.verified(&allowed)], &latest()).unwrap().selected().is_some());
+}
+
+#[test]
+fn a_metric_that_may_be_one_of_several_is_asked_for() {
+    let drafts = [draft("a.pth", &[("val_accuracy", 0.5)]), draft("b.pth", &[("train_accuracy", 0.9)])];
+    let error = chosen_of(&drafts, &best("accuracy")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("train_accuracy, val_accuracy"), "{error}");
+    assert_eq!(taken(&drafts, &best("val_accuracy")), "a.pth");
 }
 
 #[test]
@@ -311,12 +370,15 @@ fn any_draft() -> impl Strategy<Value = Draft> {
         proptest::sample::select(SourceKind::ALL.to_vec()),
         0_i64..3,
         any::<bool>(),
+        proptest::option::of((proptest::sample::select(vec!["one", "two"]), 0_u64..4, 0_i64..3)),
     )
-        .prop_map(|(epoch, step, accuracy, kind, modified_ns, is_damaged)| {
+        .prop_map(|(epoch, step, accuracy, kind, modified_ns, is_damaged, commit)| {
             let mut made = draft("x.pth", &[]);
             made.fields.extend(epoch.map(|epoch| ("epoch".to_owned(), f64::from(epoch))));
             made.fields.extend(step.map(|step| ("step".to_owned(), f64::from(step))));
             made.fields.extend(accuracy.map(|accuracy| ("accuracy".to_owned(), accuracy)));
+            made.commit = commit.map(|(run, sequence, _)| (run, sequence));
+            made.saved_ns = commit.map(|(.., saved_ns)| saved_ns);
             Draft { kind, modified_ns, is_damaged, ..made }
         })
 }
@@ -331,7 +393,7 @@ proptest! {
         rule in 0..3,
     ) {
         for (index, draft) in drafts.iter_mut().enumerate() {
-            draft.path = format!("d{index}/x{}.pth", index % 3);
+            draft.path = format!("d{}/x{index}.pth", index % 3);
         }
         let criteria = match rule {
             0 => latest(),
@@ -352,6 +414,54 @@ proptest! {
             ),
             (Err(_), Err(_)) => {}
             _ => prop_assert!(false, "an error in one order only"),
+        }
+    }
+
+    #[test]
+    fn within_one_directory_a_later_commit_is_never_behind_an_earlier_one(
+        mut drafts in proptest::collection::vec(any_draft(), 1..10),
+    ) {
+        for (index, draft) in drafts.iter_mut().enumerate() {
+            draft.path = format!("d{}/x{index}.pth", index % 2);
+            // One directory is of one kind.
+            draft.kind = SourceKind::Path;
+        }
+        let ranked = chosen_of(&drafts, &latest()).unwrap().ranked;
+        for (index, later) in ranked.iter().enumerate() {
+            let place = |item: &Verified| item.candidate.path.parent().unwrap().to_owned();
+            let mut before = ranked[..index].iter().filter(|item| place(item) == place(later));
+            let Some(sequence) = later.inspection.sequence else { continue };
+            prop_assert!(before.all(|item| item.inspection.sequence.is_none_or(|before| before >= sequence)));
+        }
+    }
+
+    #[test]
+    fn what_is_selected_is_never_pruned(
+        mut drafts in proptest::collection::vec(any_draft(), 1..8),
+        now_ns in any::<i64>(),
+        drop_damaged in any::<bool>(),
+    ) {
+        for (index, draft) in drafts.iter_mut().enumerate() {
+            draft.path = format!("{index}.pth");
+            draft.kind = SourceKind::Path;
+        }
+        let items: Vec<Item> = drafts.iter().map(|draft| Item::of(&draft.verified(&Expectations::default()))).collect();
+        for (rule, criteria) in [("", latest()), ("accuracy:max=1", best("accuracy:max"))] {
+            let mut retention = Retention { keep_last: Some(1), drop_damaged, ..Retention::default() };
+            retention.keep_best.extend(rule.parse::<Best>());
+            let Ok(planned) = plan_to_prune(items.clone(), &retention, now_ns) else { continue };
+            // Damaged ones have a say in how the others are compared, until they are gone.
+            let is_gone = |draft: &Draft| draft.is_damaged && planned.dropped().any(|item| item.name == draft.path);
+            let left: Vec<Draft> = drafts.iter().filter(|draft| !is_gone(draft)).cloned().collect();
+            let Ok(selection) = chosen_of(&left, &criteria) else { continue };
+            // Where no value can be compared there is no best: `select` says so in a warning.
+            let is_by_position = selection.warnings.iter().any(|warning| warning.contains("by position alone"));
+            if let Some(chosen) = selection.selected().filter(|_| !is_by_position) {
+                let name = chosen.candidate.path.display().to_string();
+                let value = |metrics: &[Metric]| metrics.iter().map(|metric| metric.value).next();
+                let equals = |item: &Item| !rule.is_empty() && value(&item.metrics) == value(&chosen.inspection.metrics);
+                prop_assert!(planned.kept().any(|item| item.name == name || equals(item)), "{rule}: {name} goes");
+            }
         }
     }
 

@@ -188,9 +188,9 @@ pub fn clean(directory: &Path) -> Result<usize> {
     let mut cleaned = 0;
     for (name, _) in fs::list(directory)? {
         let text = name.to_string_lossy();
-        let Some((_, tail)) = text.split_once(MARK).filter(|_| text.starts_with('.')) else { continue };
+        let Some(writer) = writer_of(&text) else { continue };
         let path = directory.join(&name);
-        let writer = tail.split('-').next().and_then(|number| number.parse().ok());
+        let writer = writer.parse().ok();
         let is_given_up = !writer.is_some_and(fs::process_is_alive) && is_old(&path);
         match fs::remove_leftover(&path, is_given_up) {
             Ok(is_removed) => cleaned += usize::from(is_removed),
@@ -198,6 +198,20 @@ pub fn clean(directory: &Path) -> Result<usize> {
         }
     }
     Ok(cleaned)
+}
+
+/// How many temporaries lie in `directory`, of dead writers and of living ones.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub fn count(directory: &Path) -> Result<usize> {
+    Ok(fs::list(directory)?.iter().filter(|(name, _)| writer_of(&name.to_string_lossy()).is_some()).count())
+}
+
+/// The number of the process that writes a temporary, as its name tells it.
+fn writer_of(name: &str) -> Option<&str> {
+    let (_, tail) = name.split_once(MARK).filter(|_| name.starts_with('.'))?;
+    tail.split('-').next()
 }
 
 /// Deletes the links that a dead [`replace_link`] left in `directory`. Links have no locks: the caller must hold the one
@@ -244,15 +258,27 @@ pub fn replace_link(target: &Path, at: &Path) -> Result<bool> {
 /// # Errors
 /// It could not be renamed; it is still there, whole.
 pub fn discard(path: &Path) -> Result<()> {
+    delete(&take_name(path)?);
+    Ok(())
+}
+
+/// The first half of [`discard`]: takes the name away, durably; gives the path to [`delete`].
+///
+/// # Errors
+/// As [`discard`].
+pub fn take_name(path: &Path) -> Result<PathBuf> {
     let temporary = temporary_name(path);
     fs::rename_new(path, &temporary)?;
     fs::sync_directory(parent(path))?;
-    if let Err(error) = fs::remove(&temporary)
-        && error.kind() != ErrorKind::NotFound
-    {
-        tracing::debug!(%error, "a leftover stays");
+    Ok(temporary)
+}
+
+/// The second half of [`discard`]. What cannot be deleted is a leftover, which [`clean`] tries again.
+pub fn delete(temporary: &Path) {
+    match fs::remove(temporary) {
+        Err(error) if error.kind() != ErrorKind::NotFound => tracing::debug!(%error, "a leftover stays"),
+        _ => {}
     }
-    Ok(())
 }
 
 fn is_old(path: &Path) -> bool {

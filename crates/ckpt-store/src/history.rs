@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ckpt_core::candidate::{Source, file_name};
 use ckpt_core::history::{self, History};
 use ckpt_core::location::Location;
+use ckpt_core::manifest::{LATEST, Pointer};
 use ckpt_core::select::NamePattern;
 
 use crate::error::Result;
@@ -16,6 +17,9 @@ use crate::scan::leads_astray;
 /// Largest history that is read. Parsed, it takes several times its size in memory; a record of every step of a long
 /// training takes less.
 const BYTES: u64 = 32 << 20;
+
+/// Largest pointer that is read.
+const POINTER_BYTES: u64 = 64 << 10;
 
 /// The names that trainers give to their histories.
 pub const NAMES: [&str; 7] = [
@@ -55,7 +59,7 @@ pub fn find(locations: &[Location], names: &[NamePattern], depth: usize) -> Vec<
                 if !seen.insert(status.identity) {
                     continue;
                 }
-                let mut below = Vec::new();
+                let (mut below, mut linked) = (Vec::new(), Vec::new());
                 for (name, is_link) in entries {
                     let path = directory.join(&name);
                     let Ok(status) = fs::status(&path) else { continue };
@@ -63,17 +67,28 @@ pub fn find(locations: &[Location], names: &[NamePattern], depth: usize) -> Vec<
                     if status.is_directory {
                         let is_walked = level < depth && !name.starts_with('.');
                         if is_walked && !(is_link && leads_astray(location, &path)) {
-                            below.push((path, level + 1));
+                            // Links come last, so that what they lead to has the name of where it lies.
+                            if is_link { &mut linked } else { &mut below }.push((path, level + 1));
                         }
                     } else if status.is_file && names.iter().any(|pattern| pattern.matches(&name)) {
                         found.push(Found { path, source: location.source(&directory) });
                     }
                 }
-                pending.extend(below.into_iter().rev());
+                put_latest_first(&directory, &mut below);
+                pending.extend(below.into_iter().chain(linked).rev());
             }
         }
     }
     found
+}
+
+/// Of the histories in checkpoints of ours, that of the latest tells what became of the run: where a trainer went back,
+/// others tell of what it left.
+fn put_latest_first(directory: &Path, below: &mut [(PathBuf, usize)]) {
+    // Without a pointer that can be read, the order of the names has to do.
+    let pointer = fs::read(&directory.join(format!("{LATEST}.json")), POINTER_BYTES);
+    let Some(pointer) = pointer.ok().and_then(|bytes| Pointer::parse(&bytes).ok()) else { return };
+    below.sort_by_key(|(path, _)| file_name(path) != pointer.checkpoint);
 }
 
 /// Reads one history.

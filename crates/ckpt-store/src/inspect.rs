@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ckpt_core::candidate::{Candidate, Shape, Source, SourceKind, file_name};
 use ckpt_core::finding::{Code, Finding};
+use ckpt_core::format::Format;
 use ckpt_core::inspect::{self, DirectoryKind, Inspection, recognise};
 use ckpt_core::name::{self, Claim};
 
@@ -39,6 +40,12 @@ pub fn inspect(candidate: &Candidate) -> Result<Inspection> {
         }
     }
     Ok(inspection)
+}
+
+/// Whether a directory that was taken for one of our checkpoints, because of a `manifest.json`, holds another program's.
+#[must_use]
+pub fn is_no_checkpoint(candidate: &Candidate, inspection: &Inspection) -> bool {
+    candidate.shape == Shape::Directory(DirectoryKind::Ckpt) && inspection.format == Format::Unknown
 }
 
 /// The directory that holds a path.

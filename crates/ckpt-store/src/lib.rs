@@ -26,12 +26,17 @@ pub mod history;
 pub mod index;
 pub mod inspect;
 pub mod load;
+pub mod pins;
+pub mod preflight;
+pub mod prune;
 pub mod repack;
 pub mod save;
 pub mod scan;
+pub mod shrink;
 pub mod surroundings;
 pub mod verify;
 
+mod archive;
 mod survey;
 
 pub use error::{Error, Result};

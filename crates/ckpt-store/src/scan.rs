@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use ckpt_core::candidate::{Candidate, Shape, Source, SourceKind, file_name};
 use ckpt_core::inspect::{DirectoryKind, recognise};
 use ckpt_core::location::Location;
+use ckpt_core::manifest::{self, LATEST, REPLACED};
 use ckpt_core::name::{self, Claim};
 
 use crate::fs::{self, Status};
@@ -19,6 +20,9 @@ pub const DEFAULT_DEPTH: usize = 12;
 const DIRECTORIES: usize = 200_000;
 /// Most candidates of one scan.
 const CANDIDATES: usize = 100_000;
+
+/// Longest text that a link becomes.
+const POINTER_BYTES: u64 = 1024;
 
 /// Directories that hold programs and never a run's checkpoints.
 const SKIPPED: &[&str] = &["node_modules", "site-packages", "dist-packages", "__pycache__", "wandb", "proc", "sys"];
@@ -62,6 +66,24 @@ pub fn scan(locations: &[Location], depth: usize) -> Scan {
     walk.found
 }
 
+/// The candidates in a directory that was one itself until it was looked into.
+pub(crate) fn inside(candidate: &Candidate, depth: usize) -> Vec<Candidate> {
+    // Whoever finds nothing there has the directory itself to show.
+    let Ok(status) = fs::status(&candidate.path) else { return Vec::new() };
+    let location = Location::Path(candidate.path.clone());
+    let mut walk = Walk { depth, opened: Some(status.identity), ..Walk::default() };
+    walk.tree(Pending { location: &location, path: candidate.path.clone(), status, depth: 0 });
+    walk.links();
+    let mut found = walk.found.candidates;
+    for inner in &mut found {
+        inner.source = Source {
+            location: format!("{}/{}", candidate.source.location, candidate.name()),
+            ..candidate.source.clone()
+        };
+    }
+    found
+}
+
 /// A directory to walk.
 struct Pending<'a> {
     location: &'a Location,
@@ -85,7 +107,11 @@ struct Walk<'a> {
     /// Where each place is among the found ones.
     places: HashMap<PathBuf, usize>,
     directories: HashSet<(u64, u64)>,
+    /// The directories that are candidates, and the files, by where they are among them.
+    units: HashMap<(u64, u64), usize>,
     files: HashMap<(u64, u64), usize>,
+    /// A directory that is known to be no candidate itself, whatever the names in it say.
+    opened: Option<(u64, u64)>,
     /// What is reached through links: looked at last, so that everything has the name and the source of where it lies.
     linked_directories: Vec<Pending<'a>>,
     linked_files: Vec<Named>,
@@ -168,6 +194,7 @@ impl<'a> Walk<'a> {
         let mut walked = 0;
         while let Some(directory) = pending.pop() {
             if !self.directories.insert(directory.status.identity) {
+                self.alias(directory);
                 continue;
             }
             walked += 1;
@@ -178,6 +205,17 @@ impl<'a> Walk<'a> {
                 return self.partial(&top, location.source(&top).kind, problem);
             }
             self.directory(&directory, &mut pending);
+        }
+    }
+
+    /// A directory that was walked before: another name of it, when it is a candidate.
+    fn alias(&mut self, directory: Pending<'a>) {
+        let known = self.units.get(&directory.status.identity);
+        if let Some(known) = known.and_then(|index| self.found.candidates.get_mut(*index))
+            && known.path != directory.path
+            && !known.aliases.contains(&directory.path)
+        {
+            known.aliases.push(directory.path);
         }
     }
 
@@ -199,9 +237,15 @@ impl<'a> Walk<'a> {
             }
             return;
         }
+        let names = Listing::names(&listing.directories);
+        let is_replaced = |name: &OsStr| {
+            let name = name.to_string_lossy();
+            name.strip_suffix(REPLACED).is_some_and(|of| manifest::step_of(of).is_some() && names.contains(of))
+        };
         // Reversed, because the last one pushed is walked first.
         for (name, status, is_link) in listing.directories.into_iter().rev() {
-            if !name.as_encoded_bytes().starts_with(b".") && !SKIPPED.iter().any(|skipped| name == *skipped) {
+            let is_skipped = SKIPPED.iter().any(|skipped| name == *skipped) || is_replaced(&name);
+            if !name.as_encoded_bytes().starts_with(b".") && !is_skipped {
                 let path = path.join(name);
                 if is_link && leads_astray(location, &path) {
                     let problem = "a link to above the place that is scanned, or into `/proc` or `/sys`: not followed";
@@ -235,6 +279,9 @@ impl<'a> Walk<'a> {
     /// Takes the directory as one checkpoint, when it is one.
     fn unit(&mut self, directory: &Pending<'_>, listing: &Listing) -> bool {
         let Pending { location, path, status, .. } = directory;
+        if self.opened == Some(status.identity) {
+            return false;
+        }
         let name = file_name(path);
         let directories = Listing::names(&listing.directories);
         let kind = recognise(&name, &Listing::names(&listing.files), &directories).or_else(|| {
@@ -243,14 +290,18 @@ impl<'a> Walk<'a> {
         });
         let Some(kind) = kind else { return false };
         // A trainer that saves its state at the end leaves it beside the checkpoints: that is a run, not a checkpoint.
-        if matches!(kind, DirectoryKind::HfTrainer | DirectoryKind::Accelerate)
-            && directories.iter().any(|name| is_numbered(name))
-        {
+        let is_run = match kind {
+            DirectoryKind::HfTrainer | DirectoryKind::Accelerate => true,
+            DirectoryKind::Ckpt => manifest::step_of(&name).is_none(),
+            _ => false,
+        };
+        if is_run && directories.iter().any(|name| is_numbered(name)) {
             return false;
         }
         let source = location.source(parent(path));
         self.place(parent(path), source.kind);
         let files = || listing.files.iter().map(|(_, status, _)| status);
+        self.units.insert(status.identity, self.found.candidates.len());
         self.found.candidates.push(Candidate {
             path: path.clone(),
             aliases: Vec::new(),
@@ -271,7 +322,9 @@ impl<'a> Walk<'a> {
                 && indices.iter().any(|index| index.contains(".safetensors.") == name.ends_with(".safetensors"))
         };
         for (name, status, is_link) in &listing.files {
-            let Some(claim) = claim(name).filter(|_| !is_claimed(&name.to_string_lossy())) else { continue };
+            let text = name.to_string_lossy();
+            let is_none = is_claimed(&text) || (status.size <= POINTER_BYTES && is_pointer(&text, &names));
+            let Some(claim) = claim(name).filter(|_| !is_none) else { continue };
             let file = Named { path: directory.join(name), status: *status, claim, source: source.clone() };
             if *is_link {
                 self.linked_files.push(file);
@@ -321,8 +374,16 @@ fn claim(name: &OsStr) -> Option<Claim> {
     name::claim(&name.to_string_lossy())
 }
 
-/// Whether a directory's name is one that trainers give to the checkpoints of a run: `checkpoint-500`.
+/// Whether a file is what became of one of our pointers where links are not kept: a text with the name it points to.
+fn is_pointer(name: &str, beside: &BTreeSet<String>) -> bool {
+    (name == LATEST || manifest::metric_of(name).is_some()) && beside.contains(&format!("{name}.json"))
+}
+
+/// Whether a directory's name is one that trainers give to the checkpoints of a run: `checkpoint-500`, `step-00000500`.
 fn is_numbered(name: &str) -> bool {
+    if manifest::step_of(name).is_some() {
+        return true;
+    }
     let number = name.strip_prefix("checkpoint-").or_else(|| name.strip_prefix("checkpoint_"));
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }

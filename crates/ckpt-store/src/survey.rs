@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use crate::error::Result;
 use crate::index::Index;
 use crate::scan::{self, Place};
-use crate::verify;
+use crate::{inspect, verify};
 
 /// Most candidates inspected at the same time: each may hold a pickle of `limits::PICKLE_BYTES` and what is built from it.
 const WORKERS: usize = 4;
@@ -64,8 +64,9 @@ pub fn survey(
         .and_then(|since| i64::try_from(since.as_nanos()).ok())
         .unwrap_or(0);
     progress.begin("inspecting", candidates.len() as u64, Unit::Items);
+    let look = Look { index: &index, now_ns, expected, is_deep: options.deep };
     let judge = |candidate: Candidate| {
-        let verified = judged(candidate, &index, now_ns, (expected, options.deep));
+        let verified = look.judged(candidate, options.depth);
         progress.advance(1);
         verified
     };
@@ -78,10 +79,7 @@ pub fn survey(
 }
 
 /// Judges the candidates, at most [`WORKERS`] at a time.
-fn side_by_side(
-    candidates: Vec<Candidate>,
-    judge: &(dyn Fn(Candidate) -> Option<Verified> + Sync),
-) -> Vec<Option<Verified>> {
+fn side_by_side(candidates: Vec<Candidate>, judge: &(dyn Fn(Candidate) -> Vec<Verified> + Sync)) -> Vec<Vec<Verified>> {
     // Fewer are not worth a pool of threads.
     let workers = if candidates.len() < 4 { 1 } else { rayon::current_num_threads().min(WORKERS) };
     let pool = (workers > 1).then(|| rayon::ThreadPoolBuilder::new().num_threads(workers).build());
@@ -92,23 +90,33 @@ fn side_by_side(
     }
 }
 
-/// One candidate, judged; `None` when it only looked like one.
-fn judged(
-    candidate: Candidate,
-    index: &Index,
+/// How every candidate is looked at.
+#[derive(Clone, Copy)]
+struct Look<'a> {
+    index: &'a Index,
     now_ns: i64,
-    (expected, is_deep): (&Expectations, bool),
-) -> Option<Verified> {
-    let inspection = match index.inspect(&candidate, now_ns) {
-        Ok(inspection) => inspection,
-        Err(error) => unreadable(&candidate, &error),
-    };
-    if candidate.claim == Claim::Weak && !is_checkpoint(&inspection) {
-        tracing::debug!(path = %candidate.path.display(), format = inspection.format.name(), "not a checkpoint");
-        return None;
+    expected: &'a Expectations,
+    is_deep: bool,
+}
+
+impl Look<'_> {
+    /// One candidate, judged; none when it only looked like one, and those in it when it is a directory of such.
+    fn judged(self, candidate: Candidate, depth: usize) -> Vec<Verified> {
+        let inspection = match self.index.inspect(&candidate, self.now_ns) {
+            Ok(inspection) if inspect::is_no_checkpoint(&candidate, &inspection) => {
+                let inner = scan::inside(&candidate, depth);
+                return inner.into_iter().flat_map(|inner| self.judged(inner, depth.saturating_sub(1))).collect();
+            }
+            Ok(inspection) => inspection,
+            Err(error) => unreadable(&candidate, &error),
+        };
+        if candidate.claim == Claim::Weak && !is_checkpoint(&inspection) {
+            tracing::debug!(path = %candidate.path.display(), format = inspection.format.name(), "not a checkpoint");
+            return Vec::new();
+        }
+        let deep = self.is_deep.then(|| deep_findings(&candidate));
+        vec![Verified::new(candidate, inspection, deep, self.expected)]
     }
-    let deep = is_deep.then(|| deep_findings(&candidate));
-    Some(Verified::new(candidate, inspection, deep, expected))
 }
 
 fn deep_findings(candidate: &Candidate) -> Vec<Finding> {

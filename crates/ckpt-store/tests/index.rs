@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ckpt_core::inspect::Inspection;
 use ckpt_store::index::Index;
 use ckpt_store::inspect;
-use common::{fixture, names, newer, older, put};
+use common::{fixture, names, newer, older, put, save};
 
 /// A moment by which everything that was written so far has settled.
 fn later() -> i64 {
@@ -74,6 +74,25 @@ fn what_did_not_change_is_not_read_again() {
     ] {
         remembered(&from, name);
     }
+}
+
+#[test]
+fn a_replaced_manifest_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cache, root) = (directory.path().join("cache"), directory.path().join("run"));
+    let path = save(&root, 7, 1);
+    assert!(!is_remembered(&inspected(&cache, &path)));
+    forge(&cache);
+    assert!(is_remembered(&inspected(&cache, &path)));
+    // Of the same size, by a rename as the saver does it, with the time of the one before.
+    let (manifest, other) =
+        (path.join("manifest.json"), save(&directory.path().join("other"), 7, 2).join("manifest.json"));
+    let modified = std::fs::metadata(&manifest).unwrap().modified().unwrap();
+    File::options().write(true).open(&other).unwrap().set_times(FileTimes::new().set_modified(modified)).unwrap();
+    std::fs::rename(&other, &manifest).unwrap();
+    let inspection = inspected(&cache, &path);
+    assert!(!is_remembered(&inspection));
+    assert_eq!(inspection.sequence, Some(2));
 }
 
 #[test]
@@ -153,7 +172,7 @@ fn an_index_that_is_damaged_or_of_another_version_counts_as_empty() {
     for text in damaged {
         std::fs::write(&index, &text).unwrap();
         assert!(!is_remembered(&inspected(&cache, &path)), "{text}");
-        assert!(std::fs::read_to_string(&index).unwrap().contains("ckpt-index-2-"), "it is written anew");
+        assert!(std::fs::read_to_string(&index).unwrap().contains("ckpt-index-3-"), "it is written anew");
     }
 }
 

@@ -11,6 +11,7 @@ use ckpt_core::ids::{Epoch, Step};
 use ckpt_core::layout::Class;
 use ckpt_core::manifest::Pointer;
 use ckpt_core::metric::Direction;
+use ckpt_core::prune::Retention;
 use ckpt_store::Result;
 use ckpt_store::load::Checkpoint;
 use ckpt_store::save::{Committed, Existing, Overlap, PendingSave, Policy, Saver, Tensor, Tracked};
@@ -329,4 +330,74 @@ fn only_the_tracked_metrics_have_pointers() {
     }
     assert_eq!(linked(root, "best-val%2Floss"), "step-00000001");
     assert!(!root.join("best-accuracy").exists());
+}
+
+#[test]
+fn a_moved_file_is_never_without_a_name_and_one_with_several_is_copied() {
+    let directory = tempfile::tempdir().unwrap();
+    let (root, from, other) =
+        (directory.path().join("root"), directory.path().join("a.bin"), directory.path().join("b.bin"));
+    let saver = Saver::open(&root, Policy::default()).unwrap();
+    std::fs::write(&from, "alone").unwrap();
+    let identity = |path: &Path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).unwrap());
+    let inode = identity(&from);
+    let mut save = saver.begin(Step(1)).unwrap();
+    save.moved_file("x.bin", &from).unwrap();
+    let committed = save.commit().unwrap();
+    assert!(!from.exists());
+    assert_eq!(identity(&committed.path.join("x.bin")), inode, "not copied");
+
+    std::fs::write(&from, "shared").unwrap();
+    std::fs::hard_link(&from, &other).unwrap();
+    let mut save = saver.begin(Step(2)).unwrap();
+    save.moved_file("x.bin", &from).unwrap();
+    let committed = save.commit().unwrap();
+    assert!(!from.exists());
+    std::fs::write(&other, "changed afterwards").unwrap();
+    Checkpoint::open(&committed.path).unwrap().verify().unwrap();
+
+    std::fs::write(&from, "refused").unwrap();
+    let mut save = saver.begin(Step(2)).unwrap();
+    save.moved_file("x.bin", &from).unwrap();
+    assert!(save.commit().is_err());
+    assert_eq!(std::fs::read(&from).unwrap(), b"refused", "what was not saved stays where it was");
+}
+
+#[test]
+fn reserved_buffers_are_those_that_are_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let saver = Saver::open(directory.path(), Policy::default()).unwrap();
+    saver.reserve(1 << 20);
+    let tickets: Vec<_> =
+        (1..=4_u8).map(|step| pending(&saver, u64::from(step), 0.5, &bytes(step)).commit_async().unwrap()).collect();
+    for (ticket, step) in tickets.iter().zip(1_u8..) {
+        let saved = Checkpoint::open(&ticket.wait().unwrap().path).unwrap();
+        assert_eq!(saved.tensors("model").unwrap().get("w").unwrap(), weights(&bytes(step)));
+    }
+}
+
+#[test]
+fn retention_keeps_what_the_rules_the_pointers_and_the_pins_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let retention = Retention { keep_last: Some(2), keep_every: Some(10), ..Retention::default() };
+    let saver = Saver::open(root, Policy { retention, ..Policy::default() }).unwrap();
+    for step in 1..=14 {
+        let accuracy = if step == 3 { 0.9 } else { 0.5 };
+        save(&saver, step, accuracy).unwrap();
+        if step == 5 {
+            ckpt_store::pins::pin(&root.join("latest"), "the one of the paper").unwrap();
+        }
+    }
+    saver.finish().unwrap();
+    let steps: Vec<String> = names(root).into_iter().filter(|name| name.starts_with("step-")).collect();
+    assert_eq!(steps, ["step-00000003", "step-00000005", "step-00000010", "step-00000013", "step-00000014"]);
+    assert_eq!(linked(root, "best-accuracy"), "step-00000003");
+    let (_, was_pinned) = ckpt_store::pins::unpin(&root.join("step-00000005")).unwrap();
+    assert!(was_pinned);
+    let contradiction = Retention { keep_last: Some(0), ..Retention::default() };
+    assert_eq!(
+        Saver::open(root, Policy { retention: contradiction, ..Policy::default() }).unwrap_err().kind(),
+        ErrorKind::Invalid
+    );
 }

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::exit;
 use crate::output::Output;
 use crate::output::text::{self, one_line};
-use crate::report::InspectReport;
+use crate::report::{InspectReport, timestamp};
 
 /// Arguments of `ckpt inspect`.
 #[derive(Debug, Args)]
@@ -46,6 +46,9 @@ pub(crate) fn shown(verified: &Verified) -> String {
     lines.push(("verdict", text::verdict(verified).to_owned()));
     lines.push(("format", format!("{}, {}", inspection.format.name(), inspection.layout.name())));
     lines.push(("size", text::size(inspection.bytes)));
+    lines.extend(inspection.saved_ns.and_then(timestamp).map(|saved| ("saved", saved)));
+    lines.extend(inspection.run_id.iter().map(|run| ("run", run.clone())));
+    lines.extend(inspection.sequence.map(|sequence| ("commit", sequence.to_string())));
     lines.extend(inspection.epoch.map(|epoch| ("epoch", epoch.to_string())));
     lines.extend(inspection.step.map(|step| ("step", step.to_string())));
     lines.extend(inspection.resume_epoch().map(|epoch| ("next epoch", epoch.to_string())));

@@ -18,12 +18,15 @@ use crate::exit;
 use crate::output::Output;
 use crate::output::progress::Shown;
 
+pub(crate) mod compact;
 pub(crate) mod completions;
+pub(crate) mod convert;
 pub(crate) mod doctor;
 pub(crate) mod fetch;
 pub(crate) mod history;
 pub(crate) mod inspect;
 pub(crate) mod man;
+pub(crate) mod preflight;
 pub(crate) mod repack;
 pub(crate) mod resume;
 pub(crate) mod scan;
@@ -40,7 +43,10 @@ pub(crate) fn run(command: &Command, settings: &Settings, out: &Output) -> Resul
         Command::Fetch(command) => command.run(settings, out),
         Command::Resume(command) => command.run(settings, out),
         Command::Repack(command) => command.run(settings, out),
+        Command::Compact(command) => command.run(settings, out),
+        Command::Convert(command) => command.run(settings, out),
         Command::History(command) => command.run(settings, out),
+        Command::Preflight(command) => command.run(settings, out),
         Command::Doctor(command) => command.run(settings, out),
         Command::Completions(command) => command.run(out),
         Command::Man(command) => command.run(out),
@@ -105,7 +111,8 @@ pub(crate) fn one(path: &Path) -> Result<(Candidate, Inspection)> {
     let candidate = inspect_store::candidate(path)?;
     let inspection = inspect_store::inspect(&candidate)?;
     let is_unpacked = matches!(candidate.shape, Shape::Directory(DirectoryKind::Unpacked));
-    if is_unpacked && inspection.findings.iter().any(|finding| finding.message == "`data.pkl` is missing") {
+    let is_none = is_unpacked && inspection.findings.iter().any(|finding| finding.message == "`data.pkl` is missing");
+    if is_none || inspect_store::is_no_checkpoint(&candidate, &inspection) {
         let message = format!("`{}` is a directory and not one checkpoint", path.display());
         return Err(Failure::new(ErrorKind::Invalid, message).with_hint("`ckpt scan DIR` shows the checkpoints in it"));
     }

@@ -4,23 +4,8 @@ use std::fmt::Write as _;
 
 use ckpt_core::finding::Severity;
 use ckpt_core::inspect::Inspection;
+pub(crate) use ckpt_core::quantity::size;
 use ckpt_core::verify::Verified;
-
-/// `23.4 MB`: decimal units, three digits.
-pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
-    let mut value = bytes as f64;
-    let mut unit = UNITS[0];
-    for next in &UNITS[1..] {
-        if value < 999.5 {
-            break;
-        }
-        value /= 1000.0;
-        unit = next;
-    }
-    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
-}
 
 /// `epoch 45, step 1200, accuracy=0.875, loss=0.31`; zeros are shown like any other number.
 pub(crate) fn facts(inspection: &Inspection) -> String {
@@ -85,15 +70,6 @@ pub(crate) fn tab_separated(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_have_three_digits_and_a_unit() {
-        for (bytes, text) in
-            [(0, "0 B"), (999, "999 B"), (1_000, "1.0 kB"), (23_412_000, "23.4 MB"), (999_960, "1.0 MB")]
-        {
-            assert_eq!(size(bytes), text);
-        }
-    }
 
     #[test]
     fn a_name_from_a_file_forges_no_line_and_moves_no_cursor() {

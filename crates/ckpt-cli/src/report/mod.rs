@@ -4,6 +4,8 @@
 
 mod doctor;
 mod history;
+mod preflight;
+mod shrink;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +19,8 @@ use serde_json::{Map, Value};
 
 pub use doctor::{DoctorReport, SettingReport, TroubleReport};
 pub use history::HistoryReport;
+pub use preflight::{CheckReport, PreflightReport};
+pub use shrink::{DroppedReport, KeptReport, ShrinkReport};
 
 /// What one checkpoint says.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -33,6 +37,12 @@ pub struct InspectReport {
     pub bytes: u64,
     /// When it was last modified, RFC 3339.
     pub modified: Option<String>,
+    /// When it was saved, as it says itself, RFC 3339.
+    pub saved: Option<String>,
+    /// The run that it belongs to, as it says itself.
+    pub run_id: Option<String>,
+    /// The number of its commit in the directory that holds it: larger is later, whatever the step says.
+    pub sequence: Option<u64>,
     /// Its epoch, as its trainer wrote it.
     #[schemars(with = "Option<f64>")]
     pub epoch: Option<Value>,
@@ -270,7 +280,8 @@ fn epoch(inspection: &Inspection) -> Option<Value> {
     Some(epoch.whole().map_or_else(|| Value::from(epoch.get()), Value::from))
 }
 
-fn timestamp(nanoseconds: i64) -> Option<String> {
+/// A moment in nanoseconds since 1970 as RFC 3339, in whole seconds.
+pub(crate) fn timestamp(nanoseconds: i64) -> Option<String> {
     let moment = jiff::Timestamp::from_nanosecond(i128::from(nanoseconds)).ok()?;
     let seconds = jiff::Timestamp::from_second(moment.as_second()).ok()?;
     Some(seconds.to_string())
@@ -289,6 +300,9 @@ impl InspectReport {
             layout: inspection.layout.name(),
             bytes: inspection.bytes,
             modified: timestamp(candidate.modified_ns),
+            saved: inspection.saved_ns.and_then(timestamp),
+            run_id: inspection.run_id.clone(),
+            sequence: inspection.sequence,
             epoch: epoch(inspection),
             step: inspection.step.map(|step| step.0),
             metrics: inspection.metrics.iter().map(|metric| (metric.name.clone(), Value::from(metric.value))).collect(),

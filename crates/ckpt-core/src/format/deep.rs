@@ -13,11 +13,13 @@ use super::sniff::{self, Sniffed};
 use super::torch::storages::Storages;
 use super::torch::tensor::{self, Tensors};
 use super::torch::{Opened, archive, legacy};
-use super::zip::{self, Archive, Entry};
+use super::zip::{self, Archive};
 use super::{Format, dcp, members, safetensors};
+use crate::digest::Digest;
 use crate::finding::{Code, Finding, Severity};
-use crate::inspect::DirectoryKind;
+use crate::inspect::{DirectoryKind, Read, read_manifest};
 use crate::limits;
+use crate::manifest::Manifest;
 use crate::members::Members;
 use crate::name::is_index;
 use crate::read::{ReadAt, Window, read_up_to, stream};
@@ -92,6 +94,18 @@ pub fn directory(kind: DirectoryKind, members: &dyn Members) -> io::Result<Vec<F
     let mut report = Report::default();
     match kind {
         DirectoryKind::Unpacked => unpacked(members, &mut report)?,
+        DirectoryKind::Ckpt => match read_manifest("", members).map_err(io::Error::other)? {
+            Read::Other(Some(other)) => return directory(other, members),
+            other => {
+                if let Read::Ours(Ok(manifest)) = other {
+                    digests(&manifest, members, &mut report)?;
+                }
+                if members.list().contains_key(".metadata") {
+                    distributed(members, &mut report)?;
+                }
+                each(members.list().keys().filter(|name| !is_index(name)), members, &mut report)?;
+            }
+        },
         DirectoryKind::Dcp => distributed(members, &mut report)?,
         DirectoryKind::HfTrainer | DirectoryKind::Accelerate | DirectoryKind::Orbax | DirectoryKind::Tensorflow => {
             let names = members.list().keys().filter(|name| !is_index(name));
@@ -243,7 +257,7 @@ fn archive(source: &dyn ReadAt, report: &mut Report) -> io::Result<()> {
         let key = entry.name.strip_prefix(&root).and_then(|rest| rest.strip_prefix("/data/"));
         let part = key.and_then(|key| parts.get_key_value(key));
         let mut counter = part.map(|(_, part)| Counter::new(part));
-        if let Some(finding) = member(source, entry, |bytes| {
+        if let Some(finding) = members::checked(source, entry, |bytes| {
             if let Some(counter) = &mut counter {
                 counter.feed(bytes);
             }
@@ -271,33 +285,24 @@ fn state(source: &dyn ReadAt, directory: &Archive) -> io::Result<(String, Option
     Ok((root, archive::open(source)?.pickle))
 }
 
-/// Reads one member, feeds its bytes to `each` and compares it with its directory entry.
-fn member(source: &dyn ReadAt, entry: &Entry, each: impl FnMut(&[u8])) -> io::Result<Option<Finding>> {
-    let name = &entry.name;
-    let Some(header) = zip::local_header(source, entry.header_offset)? else {
-        let message = format!("no member header for `{name}` at {}", entry.header_offset);
-        return Ok(Some(Finding::error(Code::OutOfBounds, message)));
-    };
-    if !header.is_of(entry) || header.method != entry.method.number() {
-        let message = format!("the archive's directory and the header of the member itself disagree on `{name}`");
-        return Ok(Some(Finding::error(Code::OutOfBounds, message)));
+/// Every file that the manifest names, compared with the digest that it gives. One that is not there or of another size
+/// is reported without reading it.
+fn digests(manifest: &Manifest, members: &dyn Members, report: &mut Report) -> io::Result<()> {
+    for (name, file) in &manifest.files {
+        if members.list().get(name) != Some(&file.bytes) {
+            continue;
+        }
+        let mut hasher = blake3::Hasher::new();
+        stream(&*members.open(name)?, 0, file.bytes, |bytes| {
+            hasher.update(bytes);
+        })?;
+        let digest = Digest::from(hasher.finalize());
+        if digest != file.blake3 {
+            let message = format!("`{name}` has the BLAKE3 digest {digest}, the manifest says {}", file.blake3);
+            report.push(Finding::error(Code::CrcMismatch, message));
+        }
     }
-    Ok(match members::read(source, entry, header.data_offset, each)? {
-        members::Read::Whole { crc } if entry.accepts(crc) => None,
-        members::Read::Whole { crc } => Some(Finding::error(
-            Code::CrcMismatch,
-            format!("`{name}` has checksum {crc:08x}, the archive says {:08x}", entry.crc),
-        )),
-        members::Read::Short(length) => Some(Finding::error(
-            Code::Truncated,
-            format!("`{name}` has {length} bytes, its directory entry says {}", entry.size),
-        )),
-        members::Read::Malformed => Some(Finding::error(Code::CrcMismatch, format!("`{name}` does not unpack"))),
-        members::Read::Unsupported(method) => Some(Finding::warning(
-            Code::Unsupported,
-            format!("`{name}` is packed with zip method {method} and was not checked"),
-        )),
-    })
+    Ok(())
 }
 
 fn unpacked(members: &dyn Members, report: &mut Report) -> io::Result<()> {

@@ -25,8 +25,8 @@ type Fields = Map<String, Value>;
 /// Reads a history; the content decides which kind it is, `name` is for messages only.
 ///
 /// Read are
-/// - a JSON list of objects, also as `log_history` (`trainer_state.json` of Hugging Face's Trainer), `history` or
-///   `records` of an object;
+/// - a JSON list of objects, also as `log_history` (`trainer_state.json` of Hugging Face's Trainer), `history` (that of
+///   our own checkpoints) or `records` of an object;
 /// - a JSON object of columns, as Keras' `History.history` is saved; the epochs count from 0 where no column tells them;
 /// - JSON Lines, whose last line may be cut off, and in which a record may be glued to one that was cut off before;
 /// - a table with a header and commas, semicolons or tabs: Ultralytics' `results.csv`, Lightning's `metrics.csv`,
@@ -152,6 +152,9 @@ fn document(mut object: Fields) -> std::result::Result<Rows, Failure> {
             None => {}
         }
     }
+    if is_state(&object) {
+        return Ok(Rows::default());
+    }
     if has_columns(&object) {
         return columns(object, None);
     }
@@ -161,6 +164,12 @@ fn document(mut object: Fields) -> std::result::Result<Rows, Failure> {
         return Err(Failure::Unrecognised);
     }
     Ok(Rows { records: vec![record], ..Rows::default() })
+}
+
+/// Whether an object is the state of a trainer that kept no history: generators and positions are no columns of one.
+fn is_state(object: &Fields) -> bool {
+    object.get("rng").is_some_and(|rng| rng.is_object() || rng.is_array())
+        || object.get("loader").is_some_and(Value::is_object)
 }
 
 /// Whether an object is made of columns: there is a list of numbers, or nothing but empty lists.

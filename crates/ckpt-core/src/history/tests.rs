@@ -83,6 +83,20 @@ fn entries_of_one_step_of_a_trainer_state_become_one_record() {
 }
 
 #[test]
+fn the_state_of_a_trainer_is_no_history_but_may_hold_one() {
+    let state =
+        r#"{"rng": [1, 2, 3], "loader": {"next": 4}, "history": [{"epoch": 0, "loss": 1}, {"epoch": 1, "loss": 2}]}"#;
+    assert_eq!(epochs(read(state).records()), [0.0, 1.0]);
+    for without in
+        [r#"{"rng": [1, 2, 3], "loader": null}"#, r#"{"loader": {}, "seeds": [7]}"#, r#"{"rng": {}, "history": []}"#]
+    {
+        let history = read(without);
+        assert_eq!((history.records().len(), history.warnings().len()), (0, 0), "{without}");
+    }
+    assert_eq!(epochs(read(r#"{"epoch": [0, 1], "loader": [0.1, 0.2]}"#).records()), [0.0, 1.0], "seconds spent there");
+}
+
+#[test]
 fn results_of_ultralytics_are_read() {
     let history = fixture("ultralytics/train/results.csv");
     let records = history.records();

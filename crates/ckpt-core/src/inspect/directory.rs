@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use super::rest::{self, Noted};
-use super::{Inspection, content, dcp, recognised, sharded, torch};
+use super::{Inspection, ckpt, content, dcp, recognised, sharded, torch};
 use crate::error::{Error, Result};
 use crate::finding::{Code, Finding, Severity};
 use crate::format::Format;
@@ -13,6 +13,7 @@ use crate::format::torch::archive;
 use crate::json;
 use crate::layout::{Class, Facts, Layout, hf};
 use crate::limits;
+use crate::manifest;
 use crate::members::{CountedMembers, Members};
 use crate::metric::Direction;
 use crate::name;
@@ -23,6 +24,8 @@ use crate::read::read_up_to;
 pub enum DirectoryKind {
     /// A `torch.save` archive that was unpacked.
     Unpacked,
+    /// This project's own: see [`crate::manifest`].
+    Ckpt,
     /// PyTorch's distributed checkpoint.
     Dcp,
     /// Hugging Face's Trainer.
@@ -36,6 +39,9 @@ pub enum DirectoryKind {
 }
 
 /// Tells whether a directory is one checkpoint, by its name and the names inside it.
+///
+/// Names alone do not tell whose document a `manifest.json` is: [`directory`] reads it, and where it is another
+/// program's, it takes the directory for what it would be without it.
 #[must_use]
 pub fn recognise(
     directory_name: &str,
@@ -46,6 +52,11 @@ pub fn recognise(
     let ends = |suffix: &str| files.iter().any(|name| name.ends_with(suffix));
     if has("data.pkl") && (directories.contains("data") || has("version") || has("byteorder")) {
         return Some(DirectoryKind::Unpacked);
+    }
+    if has(manifest::FILE_NAME)
+        && (ckpt::is_named(directory_name) || has("trainer_state.json") || has("model.safetensors"))
+    {
+        return Some(DirectoryKind::Ckpt);
     }
     if has(".metadata") || ends(".distcp") {
         return Some(DirectoryKind::Dcp);
@@ -81,6 +92,11 @@ pub fn directory(directory_name: &str, kind: DirectoryKind, members: &dyn Member
     let bytes = members.list().values().sum();
     let mut inspection = match kind {
         DirectoryKind::Unpacked => unpacked(&counted)?,
+        DirectoryKind::Ckpt => match ckpt::read(directory_name, &counted)? {
+            ckpt::Read::Ours(manifest) => ckpt::inspect(manifest, &counted)?,
+            ckpt::Read::Other(Some(other)) => return directory(directory_name, other, members),
+            ckpt::Read::Other(None) => ckpt::none(),
+        },
         DirectoryKind::Dcp => dcp::inspect(&counted)?,
         DirectoryKind::HfTrainer => trainer(&counted)?,
         DirectoryKind::Accelerate => accelerate(&counted)?,
@@ -133,11 +149,11 @@ fn parts(members: &dyn Members) -> (Vec<String>, Vec<String>) {
 }
 
 /// What a file of a directory checkpoint holds, by its name.
-fn is_optimizer(name: &str) -> bool {
+pub(super) fn is_optimizer(name: &str) -> bool {
     name.starts_with("optimizer")
 }
 
-fn is_weights(name: &str) -> bool {
+pub(super) fn is_weights(name: &str) -> bool {
     ["model", "pytorch_model", "adapter_model", "diffusion_pytorch_model"].iter().any(|stem| name.starts_with(stem))
 }
 

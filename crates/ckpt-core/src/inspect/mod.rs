@@ -21,12 +21,14 @@ use crate::metric::Metric;
 use crate::name;
 use crate::read::{Counted, ReadAt, read_up_to};
 
+mod ckpt;
 mod dcp;
 mod directory;
 mod rest;
 mod safetensors;
 mod sharded;
 
+pub(crate) use ckpt::{Read, read as read_manifest};
 pub use directory::{DirectoryKind, directory, recognise};
 pub use sharded::{index, index_shards};
 
@@ -59,6 +61,12 @@ pub struct Inspection {
     pub is_finished: bool,
     /// Whether it was saved before the end of its epoch.
     pub is_mid_epoch: bool,
+    /// When it was saved, as it says itself, in nanoseconds since 1970.
+    pub saved_ns: Option<i64>,
+    /// The number of its commit in the directory that holds it: larger is later, whatever the step says.
+    pub sequence: Option<u64>,
+    /// The run that it belongs to, over all its sessions.
+    pub run_id: Option<String>,
     /// What was noticed.
     pub findings: Vec<Finding>,
     /// What is left of it, when it was cut off.
@@ -85,6 +93,9 @@ impl Inspection {
             safety: Safety::default(),
             is_finished: false,
             is_mid_epoch: false,
+            saved_ns: None,
+            sequence: None,
+            run_id: None,
             findings: Vec::new(),
             salvage: None,
             bytes,
@@ -136,7 +147,7 @@ impl Inspection {
         self.prefixes = facts.prefixes;
         self.is_finished = facts.is_finished;
         self.is_mid_epoch = facts.is_mid_epoch;
-        self.class = Class::of(self.parts);
+        self.class = facts.declared.unwrap_or_else(|| Class::of(self.parts));
     }
 
     /// Fills what the content does not tell from what the name claims.

@@ -52,7 +52,12 @@ pub(super) fn judge(members: &Noted<'_>, kind: DirectoryKind, safety: &mut Safet
     };
     let is_storage = |name: &str| storages.as_ref().is_some_and(|prefix| name.starts_with(prefix.as_str()));
     // The items of these are read one by one, where the checkpoint's metadata says.
-    let is_row = |name: &str| kind == DirectoryKind::Dcp && name.ends_with(".distcp") && !name.contains('/');
+    let has_rows = match kind {
+        DirectoryKind::Dcp => true,
+        DirectoryKind::Ckpt => members.list().contains_key(".metadata"),
+        _ => false,
+    };
+    let is_row = |name: &str| has_rows && name.ends_with(".distcp") && !name.contains('/');
     let rest = members.list().iter().filter(|(name, _)| !known.contains(*name) && !is_storage(name) && !is_row(name));
     for (index, (name, size)) in rest.enumerate() {
         if index >= limits::JUDGED_FILES {
@@ -82,7 +87,8 @@ fn file(members: &dyn Members, name: &str, size: u64, safety: &mut Safety) -> io
     Ok(())
 }
 
-fn is_named(name: &str) -> bool {
+/// Whether loaders take a file of this name for a pickle.
+pub(super) fn is_named(name: &str) -> bool {
     let ending = name.rsplit(['.', '/']).next().unwrap_or(name);
     name.contains('.') && ENDINGS.iter().any(|known| known.eq_ignore_ascii_case(ending))
 }

@@ -13,15 +13,19 @@ use crate::layout::Class;
 use crate::metric::Direction;
 use crate::{json as python, limits};
 
+mod origin;
 mod pointer;
 mod seal;
 
+pub(crate) use origin::{Origin, fault, origin};
 pub use pointer::{LATEST, Pointer, best_name, metric_of};
 
 /// The name of the manifest in a checkpoint's directory.
 pub const FILE_NAME: &str = "manifest.json";
 /// The version of the manifest that this program writes.
 pub const SCHEMA: &str = "ckpt.manifest/1";
+/// What follows the name of a step while another save of it takes its place: whichever has the bare name counts.
+pub const REPLACED: &str = ".replaced";
 /// The most metrics that one checkpoint records.
 pub const METRICS: usize = limits::METRICS;
 

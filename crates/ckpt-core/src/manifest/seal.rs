@@ -18,11 +18,21 @@ pub(super) fn seal(fields: Map<String, Value>) -> Vec<u8> {
     text.into_bytes()
 }
 
+/// What stands before the digest, and the digest.
+fn parts(bytes: &[u8]) -> Option<(&[u8], Digest)> {
+    let (body, tail) = bytes.split_at_checked(bytes.len().checked_sub(TAIL)?)?;
+    let digest = std::str::from_utf8(tail).ok()?.strip_prefix(BEFORE)?.strip_suffix(AFTER)?;
+    Some((body, digest.parse().ok()?))
+}
+
+/// Whether a document ends with a digest, right or wrong.
+pub(super) fn is_sealed(bytes: &[u8]) -> bool {
+    parts(bytes).is_some()
+}
+
 /// The fields of a sealed document, or what is wrong with it.
 pub(super) fn open(bytes: &[u8]) -> Result<Map<String, Value>, String> {
-    let (body, tail) = bytes.split_at_checked(bytes.len().saturating_sub(TAIL)).unwrap_or_default();
-    let digest = std::str::from_utf8(tail).ok().and_then(|tail| tail.strip_prefix(BEFORE)?.strip_suffix(AFTER));
-    let Some(digest) = digest.and_then(|text| text.parse::<Digest>().ok()) else {
+    let Some((body, digest)) = parts(bytes) else {
         return Err("it is cut off, or was not written by ckpt: it does not end with its digest".to_owned());
     };
     if Digest::of(body) != digest {

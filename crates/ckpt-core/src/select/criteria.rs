@@ -13,7 +13,10 @@ pub enum Choice {
     /// By the priority of source kinds, then the latest.
     #[default]
     Priority,
-    /// The latest: by step, then epoch, then time of modification.
+    /// The latest: by step, then epoch, then the time that the checkpoint tells, else that of its last modification.
+    ///
+    /// Among the checkpoints in one directory whose commits are numbered, the last commit is the latest, whatever the
+    /// steps say; against others such a directory stands where its last commit does.
     Latest,
     /// The best value of a metric.
     Best {

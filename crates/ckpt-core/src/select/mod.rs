@@ -7,12 +7,13 @@ use crate::error::Result;
 use crate::name::natural_cmp;
 use crate::verify::Verified;
 
+pub(crate) mod asked;
 mod criteria;
 mod order;
-mod position;
+pub(crate) mod position;
 
 pub use criteria::{Choice, Criteria, NamePattern};
-use order::{Key, Order, unknown_metric, value_of};
+use order::{Key, Order, value_of};
 pub use position::Position;
 
 /// Why a candidate was taken or passed over.
@@ -182,7 +183,7 @@ fn check_conditions<'a>(considered: impl Iterator<Item = &'a Verified> + Clone, 
     let Some(_) = considered.clone().next() else { return Ok(()) };
     for condition in &criteria.conditions {
         if !considered.clone().any(|item| value_of(&condition.metric, item).is_some()) {
-            return Err(unknown_metric(&condition.metric, considered));
+            return Err(asked::unknown(&condition.metric, considered.map(|item| item.inspection.metrics.as_slice())));
         }
     }
     Ok(())

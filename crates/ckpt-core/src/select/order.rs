@@ -1,33 +1,17 @@
 //! The order of wanting: a total one, the same whatever order candidates were found in.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
+use super::asked::{self, Telling};
+use super::position::{Basis, Finite};
 use super::{Choice, Criteria, Outcome, Position};
 use crate::candidate::SourceKind;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::ids::Epoch;
 use crate::metric::{self, Direction};
 use crate::verify::Verified;
-
-/// A float that is finite, so that it has a total order.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Finite(f64);
-
-impl Eq for Finite {}
-
-impl PartialOrd for Finite {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Finite {
-    fn cmp(&self, other: &Self) -> Ordering {
-        // -0.0 and 0.0 are one value to a metric.
-        (self.0 + 0.0).total_cmp(&(other.0 + 0.0))
-    }
-}
 
 /// Where a candidate stands: the smallest key is the most wanted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,9 +20,33 @@ pub(super) struct Key {
     standing: Standing,
     /// Reversed metric value, smaller is better.
     value: Finite,
-    position: Reverse<(Option<Finite>, Option<Finite>)>,
-    modified: Reverse<i64>,
+    /// How far it had come; for one of a [`Line`] how far the last of the line had.
+    reached: Reverse<Reached>,
     source: usize,
+    /// What stands together, in the order of its commits; nothing for one that stands alone.
+    line: Option<Line>,
+    sequence: Reverse<Option<u64>>,
+    own: Reverse<Reached>,
+}
+
+/// Step and epoch, the deciding one first; then when it was saved.
+type Reached = ((Option<Finite>, Option<Finite>), i64);
+
+/// The checkpoints in one directory whose commits are numbered, by the directory: its pointer names the last commit.
+///
+/// A trainer that went back to step 800 and saved step 900 while step 1200 is still there means step 900. Numbers of
+/// different directories have nothing to do with each other. So a line is ranked as a whole among the others, by how far
+/// its last commit had come, and within it the numbers decide: comparing two of a line by number and any other two by step
+/// would let three of them go round in a circle.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Line(PathBuf);
+
+impl Line {
+    fn of(item: &Verified) -> Option<(Self, u64)> {
+        let sequence = item.inspection.sequence?;
+        let directory = item.candidate.path.parent().map(Path::to_owned).unwrap_or_default();
+        Some((Self(directory), sequence))
+    }
 }
 
 /// How a metric can be compared.
@@ -51,14 +59,6 @@ enum Standing {
     Missing,
 }
 
-/// Which number tells "later" for all candidates alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Basis {
-    Step,
-    Epoch,
-    Time,
-}
-
 pub(super) struct Order {
     metric: Option<(String, Direction)>,
     /// The scale that ratios are compared on: fractions of one, or percentages.
@@ -66,6 +66,8 @@ pub(super) struct Order {
     basis: Basis,
     by_priority: bool,
     priority: Vec<SourceKind>,
+    /// The last commit of each line, and how far it had come.
+    lines: BTreeMap<Line, (u64, Reached)>,
     pub(super) rule: String,
 }
 
@@ -78,18 +80,16 @@ impl Order {
         let considered: Vec<&Verified> = all.iter().filter(|item| is_considered(item)).collect();
         let mut priority = criteria.priority.clone();
         priority.extend(SourceKind::ALL.into_iter().filter(|kind| !criteria.priority.contains(kind)));
-        let basis = basis(&considered);
-        let by = match basis {
-            Basis::Step => "by step",
-            Basis::Epoch => "by epoch",
-            Basis::Time => "by time of modification: none tells its step or epoch",
-        };
+        let basis = Basis::of(considered.iter().map(|item| Position::of(item)));
+        let lines = lines(&considered, basis);
+        let by = by(&considered, basis, &lines);
         let mut order = Self {
             metric: None,
             is_percent: None,
             basis,
             by_priority: criteria.choice == Choice::Priority,
             priority,
+            lines,
             rule: match &criteria.choice {
                 Choice::Latest => format!("latest ({by})"),
                 _ => format!("source priority, then latest ({by})"),
@@ -98,11 +98,11 @@ impl Order {
         if let Choice::Best { metric, direction } = &criteria.choice
             && !considered.is_empty()
         {
-            let (name, direction, why) = self::direction(metric, *direction, &considered)?;
-            let better = if direction == Direction::Max { "larger" } else { "smaller" };
-            order.rule = format!("best {name} ({better} is better, {why})");
-            order.is_percent = scale(&name, &considered);
-            order.metric = Some((name, direction));
+            let telling: Vec<Telling<'_>> = considered.iter().map(|item| Telling::of(item)).collect();
+            let asked = asked::resolve(metric, *direction, &telling)?;
+            order.rule = format!("best {} ({}, {})", asked.name, better(asked.direction), asked.why);
+            order.is_percent = scale(&asked.name, &considered);
+            order.metric = Some((asked.name, asked.direction));
         }
         Ok(order)
     }
@@ -123,22 +123,19 @@ impl Order {
     pub(super) fn key(&self, item: &Verified) -> Key {
         let (standing, value) = self.value(item);
         let is_max = self.metric.as_ref().is_some_and(|(_, direction)| *direction == Direction::Max);
-        #[expect(clippy::cast_precision_loss, reason = "steps beyond 2^53 are not reached")]
-        let step = item.inspection.step.map(|step| Finite(step.0 as f64));
-        let epoch = item.inspection.epoch.map(|epoch| Finite(epoch.get()));
-        let position = match self.basis {
-            Basis::Step => (step, epoch),
-            Basis::Epoch => (epoch, step),
-            Basis::Time => (None, None),
-        };
+        let own = reached(item, self.basis);
+        let (line, sequence) = Line::of(item).unzip();
+        let last = line.as_ref().and_then(|line| self.lines.get(line)).map_or(own, |(_, reached)| *reached);
         let source = self.priority.iter().position(|kind| *kind == item.candidate.source.kind).unwrap_or(usize::MAX);
         Key {
             priority: if self.by_priority { source } else { 0 },
             standing,
             value: Finite(if is_max { -value } else { value }),
-            position: Reverse(position),
-            modified: Reverse(item.candidate.modified_ns),
+            reached: Reverse(last),
             source,
+            line,
+            sequence: Reverse(sequence),
+            own: Reverse(own),
         }
     }
 
@@ -198,6 +195,10 @@ impl Order {
             (None, Some(epoch)) => format!("epoch {epoch}"),
             (None, None) => "no step or epoch told".to_owned(),
         };
+        let position = match item.inspection.sequence {
+            Some(sequence) => format!("{position}, commit {sequence}"),
+            None => position,
+        };
         let kind = item.candidate.source.kind.name();
         let Some((name, _)) = &self.metric else { return format!("{kind}, {position}") };
         match (key.standing, value_of(name, item)) {
@@ -210,81 +211,47 @@ impl Order {
     }
 }
 
-/// Step where every candidate that has come any way tells it, else epoch likewise, else whichever more of them tell.
-fn basis(considered: &[&Verified]) -> Basis {
-    let positions: Vec<Position> = considered
-        .iter()
-        .map(|item| Position::of(item))
-        .filter(|position| position.step.is_some() || position.epoch.is_some())
-        .collect();
-    let steps = positions.iter().filter(|position| position.step.is_some()).count();
-    let epochs = positions.iter().filter(|position| position.epoch.is_some()).count();
-    if positions.is_empty() {
-        Basis::Time
-    } else if steps == positions.len() || (epochs < positions.len() && steps >= epochs) {
-        Basis::Step
-    } else {
-        Basis::Epoch
+/// How far a candidate had come.
+fn reached(item: &Verified, basis: Basis) -> Reached {
+    // What it says itself outlasts copies and mounts, which make new times.
+    (Position::of(item).key(basis), item.inspection.saved_ns.unwrap_or(item.candidate.modified_ns))
+}
+
+/// The last commit of each line.
+fn lines(considered: &[&Verified], basis: Basis) -> BTreeMap<Line, (u64, Reached)> {
+    let mut lines = BTreeMap::new();
+    for item in considered {
+        let Some((line, sequence)) = Line::of(item) else { continue };
+        let this = (sequence, reached(item, basis));
+        let last = lines.entry(line).or_insert(this);
+        // Copies may have the same number: the larger of two, so that their order does not matter.
+        *last = (*last).max(this);
     }
+    lines
+}
+
+/// How "later" is told, in words.
+fn by(considered: &[&Verified], basis: Basis, lines: &BTreeMap<Line, (u64, Reached)>) -> String {
+    let basis = match basis {
+        Basis::Step => "by step",
+        Basis::Epoch => "by epoch",
+        Basis::Time => "by time of modification: none tells its step or epoch",
+    };
+    let in_lines = considered.iter().filter(|item| item.inspection.sequence.is_some()).count();
+    match (lines.len(), in_lines) {
+        (1, count) if count > 1 && count == considered.len() => "by commit".to_owned(),
+        (lines, count) if count > lines => format!("{basis}, within one directory by commit"),
+        _ => basis.to_owned(),
+    }
+}
+
+fn better(direction: Direction) -> &'static str {
+    if direction == Direction::Max { "larger is better" } else { "smaller is better" }
 }
 
 /// The value under the metric's name, or under the one name that ends with it.
 pub(super) fn value_of(name: &str, item: &Verified) -> Option<f64> {
-    let known = item.inspection.metrics.iter().map(|metric| metric.name.as_str());
-    let resolved = metric::resolve(name, known).ok()?;
-    item.inspection.metrics.iter().find(|metric| metric.name == resolved).map(|metric| metric.value)
-}
-
-/// The metric's name as the files have it, its direction, and how that is known.
-fn direction(
-    wanted: &str,
-    explicit: Option<Direction>,
-    considered: &[&Verified],
-) -> Result<(String, Direction, &'static str)> {
-    let mut seen: Vec<&str> =
-        considered.iter().flat_map(|item| &item.inspection.metrics).map(|metric| metric.name.as_str()).collect();
-    seen.sort_unstable();
-    seen.dedup();
-    let mut told = Vec::new();
-    let mut name = None;
-    for item in considered {
-        let known = item.inspection.metrics.iter().map(|metric| metric.name.as_str());
-        match metric::resolve(wanted, known) {
-            Ok(resolved) => {
-                name.get_or_insert_with(|| resolved.to_owned());
-                let metric = item.inspection.metrics.iter().find(|metric| metric.name == resolved);
-                told.extend(metric.and_then(|metric| metric.direction));
-            }
-            Err(close) if close.is_empty() => {}
-            Err(close) => {
-                let message = format!(
-                    "`{}` tells several metrics of that name ({}); say which instead of",
-                    item.candidate.name(),
-                    close.join(", ")
-                );
-                return Err(Error::new(ErrorKind::Invalid, wanted, message));
-            }
-        }
-    }
-    // The shortest form that finds it everywhere is the one that was asked for.
-    let Some(name) = name.map(|name| if seen.contains(&wanted) { wanted.to_owned() } else { name }) else {
-        return Err(unknown_metric(wanted, considered.iter().copied()));
-    };
-    if let Some(direction) = explicit {
-        return Ok((name, direction, "as asked"));
-    }
-    let agreed = told.first().copied().filter(|first| told.iter().all(|direction| direction == first));
-    match (agreed, metric::usual_direction(&name)) {
-        (Some(direction), _) => Ok((name, direction, "as the files tell")),
-        (None, Some(direction)) => Ok((name, direction, "known by its name")),
-        (None, None) => Err(Error::new(
-            ErrorKind::Invalid,
-            wanted,
-            format!(
-                "whether more or less of it is better is not known; say `{wanted}:max` or `{wanted}:min` instead of"
-            ),
-        )),
-    }
+    asked::value_of(name, &item.inspection.metrics)
 }
 
 /// For a ratio that some tell as a fraction and others as a percentage: whether the percentage is the scale of most.
@@ -316,12 +283,4 @@ fn is_early(name: &str, considered: &[&Verified]) -> bool {
     };
     let (Some(low), Some(high)) = (epochs(&|value| value <= 1.0), epochs(&|value| value > 1.0)) else { return false };
     low.iter().copied().fold(f64::NEG_INFINITY, f64::max) < high.iter().copied().fold(f64::INFINITY, f64::min)
-}
-
-/// The error that lists the metrics that there are.
-pub(super) fn unknown_metric<'a>(wanted: &str, considered: impl Iterator<Item = &'a Verified>) -> Error {
-    let seen: BTreeSet<&str> =
-        considered.flat_map(|item| &item.inspection.metrics).map(|metric| metric.name.as_str()).collect();
-    let listed = if seen.is_empty() { "none at all".to_owned() } else { Vec::from_iter(seen).join(", ") };
-    Error::new(ErrorKind::Invalid, wanted, format!("the metrics that the checkpoints tell are {listed}; there is no"))
 }

@@ -6,9 +6,16 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ckpt_core::digest::Digest;
 use ckpt_core::finding::{Code, Severity};
+use ckpt_core::format::dtype::Dtype;
+use ckpt_core::format::safetensors::write::{Entry, plan};
+use ckpt_core::ids::{Epoch, Step};
 use ckpt_core::inspect::{self, Inspection};
-use ckpt_core::members::Members;
+use ckpt_core::layout::Class;
+use ckpt_core::manifest::{File, Manifest, Recorded};
+use ckpt_core::members::{Members, MemoryMembers};
+use ckpt_core::metric::Direction;
 use ckpt_core::read::ReadAt;
 
 /// The folder of the fixtures.
@@ -113,4 +120,54 @@ impl Members for FsMembers {
     fn open(&self, name: &str) -> io::Result<Box<dyn ReadAt + '_>> {
         Ok(Box::new(Bytes(fs::read(self.root.join(name))?)))
     }
+}
+
+/// A safetensors file of one tensor of four floats.
+pub(crate) fn safetensors(name: &str) -> Vec<u8> {
+    let float = Dtype::of_torch("float32");
+    let plan = plan(&[Entry { name, dtype: &float, shape: &[4] }], &BTreeMap::new()).unwrap();
+    let mut bytes = plan.header;
+    bytes.extend([1.0_f32, 2.0, 3.0, 4.0].iter().flat_map(|value| value.to_le_bytes()));
+    bytes
+}
+
+/// The manifest of step 1200 that names these files.
+pub(crate) fn manifest(files: &BTreeMap<String, Vec<u8>>) -> Manifest {
+    let describe = |bytes: &Vec<u8>| File { bytes: u64::try_from(bytes.len()).unwrap(), blake3: Digest::of(bytes) };
+    Manifest {
+        run_id: "run".to_owned(),
+        session_id: "session".to_owned(),
+        sequence: 7,
+        step: Step(1200),
+        epoch: Epoch::new(3.0),
+        class: Class::Resumable,
+        world_size: 1,
+        metrics: BTreeMap::from([
+            ("accuracy".to_owned(), Recorded { value: 0.5, direction: Some(Direction::Max) }),
+            ("loss".to_owned(), Recorded { value: f64::NAN, direction: None }),
+        ]),
+        parent: None,
+        created_ns: 1_700_000_000_000_000_000,
+        files: files.iter().map(|(name, bytes)| (name.clone(), describe(bytes))).collect(),
+    }
+}
+
+/// The files of a checkpoint as this project saves it, the manifest aside.
+pub(crate) fn saved_files() -> BTreeMap<String, Vec<u8>> {
+    let state = br#"{"rng": {"torch": [1]}, "loader": null, "history": [{"epoch": 3, "loss": 0.5}]}"#;
+    BTreeMap::from([
+        ("model.safetensors".to_owned(), safetensors("weight")),
+        ("optimizer.safetensors".to_owned(), safetensors("weight.exp_avg")),
+        ("trainer_state.json".to_owned(), state.to_vec()),
+    ])
+}
+
+/// These files with their manifest.
+pub(crate) fn saved(files: &BTreeMap<String, Vec<u8>>) -> MemoryMembers {
+    let mut members = MemoryMembers::default();
+    members.insert("manifest.json", manifest(files).to_bytes());
+    for (name, bytes) in files {
+        members.insert(name, bytes.clone());
+    }
+    members
 }

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use ckpt_core::ErrorKind;
 use ckpt_core::candidate::Shape;
+use ckpt_core::digest::Digest;
 use ckpt_core::inspect::{DirectoryKind, index_shards};
 use ckpt_core::limits;
+use ckpt_core::manifest::{self, LATEST, Manifest};
 use ckpt_core::verify::Verified;
 
 use crate::error::{Error, Result};
@@ -22,12 +24,26 @@ pub(super) struct Item {
     pub(super) size: u64,
     modified_ns: i64,
     identity: (u64, u64),
+    /// What the checkpoint's manifest says of it.
+    digest: Option<Digest>,
 }
 
 impl Item {
     fn new(name: String, from: PathBuf, to: PathBuf, status: &Status) -> Self {
         let Status { size, modified_ns, identity, .. } = *status;
-        Self { name, from, to, size, modified_ns, identity }
+        Self { name, from, to, size, modified_ns, identity, digest: None }
+    }
+
+    /// Compares what was copied with what the manifest says.
+    pub(super) fn check(&self, copied: Digest) -> Result<()> {
+        match self.digest {
+            Some(digest) if digest != copied => {
+                let message =
+                    "its bytes are not those that were saved, its digest differs from the manifest's: not copied:";
+                Err(Error::new(ErrorKind::Corrupt, &self.from, message))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -70,9 +86,13 @@ impl Job {
                     let message = format!("not copied, because part of it cannot be read: {problem}:");
                     return Err(Error::new(ErrorKind::Incomplete, path, message));
                 }
-                let items = items(&members, path, |_| true);
+                let mut items = items(&members, path, |_| true);
                 let (whole, name) = match kind {
                     DirectoryKind::Unpacked => (Whole::Packed, packed_name(name)),
+                    DirectoryKind::Ckpt => {
+                        expect(&mut items, path)?;
+                        (Whole::Directory, own_name(name, chosen))
+                    }
                     _ => (Whole::Directory, name),
                 };
                 Self { items, whole, name, entry: PathBuf::new() }
@@ -108,6 +128,28 @@ fn items(members: &DirectoryMembers, root: &Path, is_wanted: impl Fn(&str) -> bo
         Some(Item::new(name.clone(), root.join(relative), relative.to_owned(), status))
     });
     items.collect()
+}
+
+/// Notes what the manifest says of each file. A manifest that cannot be read is another program's: a damaged one of ours
+/// is not handed on.
+fn expect(items: &mut [Item], directory: &Path) -> Result<()> {
+    let bytes = fs::read(&directory.join(manifest::FILE_NAME), limits::JSON_BYTES)?;
+    if let Ok(manifest) = Manifest::parse(&bytes) {
+        for item in items {
+            item.digest = manifest.files.get(&item.name).map(|file| file.blake3);
+        }
+    }
+    Ok(())
+}
+
+/// The name of the step, where the checkpoint was found under that of a pointer.
+fn own_name(name: PathBuf, chosen: &Verified) -> PathBuf {
+    let text = name.to_string_lossy();
+    let is_pointer = text == LATEST || manifest::metric_of(&text).is_some();
+    match chosen.inspection.step.filter(|_| is_pointer && chosen.inspection.sequence.is_some()) {
+        Some(step) => PathBuf::from(manifest::directory_name(step)),
+        None => name,
+    }
 }
 
 /// The last component of a path; that of the directory it stands for when it ends in dots.

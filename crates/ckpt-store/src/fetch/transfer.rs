@@ -149,9 +149,10 @@ fn packed_members(job: &Job) -> Vec<(String, PathBuf)> {
 /// disk itself: that a disk stored what it acknowledged, `fsync` tells.
 fn copy_item(item: &Item, to: &File, to_path: &Path, (space, progress): (&mut Space<'_>, &dyn Progress)) -> Result<()> {
     let from = FileReader::open(&item.from)?;
-    copy_durably((&from, &item.from), (to, to_path), || copy_bytes(&from, to, to_path, (&mut *space, progress)))?;
+    let copied =
+        copy_durably((&from, &item.from), (to, to_path), || copy_bytes(&from, to, to_path, (&mut *space, progress)))?;
     space.spend(item);
-    Ok(())
+    item.check(copied.into())
 }
 
 /// Runs `copy`, makes what it copied durable and compares it with its source; gives the digest of both.

@@ -151,20 +151,29 @@ pub fn sync(file: &File, path: &Path) -> Result<()> {
     point().and_then(|()| file.sync_all()).map_err(|error| Error::io("make durable", path, error))
 }
 
-/// Makes the names in a directory durable.
+/// Makes the names in a directory durable, where the file system can.
 ///
 /// # Errors
 /// The system could not write them all.
 pub fn sync_directory(path: &Path) -> Result<()> {
+    sync_directory_if_able(path).map(|_| ())
+}
+
+/// Makes the names in a directory durable; tells whether the file system knows how to.
+///
+/// # Errors
+/// The system could not write them all.
+pub fn sync_directory_if_able(path: &Path) -> Result<bool> {
     let directory = File::open(path).map_err(|error| Error::io("open", path, error))?;
     match point().and_then(|()| directory.sync_all()) {
+        Ok(()) => Ok(true),
         // Some network and FUSE file systems have nothing to sync here.
         Err(error)
             if matches!(error.raw_os_error().map(Errno::from_raw_os_error), Some(Errno::INVAL | Errno::NOTSUP)) =>
         {
-            Ok(())
+            Ok(false)
         }
-        result => result.map_err(|error| Error::io("make durable", path, error)),
+        Err(error) => Err(Error::io("make durable", path, error)),
     }
 }
 
@@ -196,6 +205,27 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
         })
     });
     renamed.map_err(|error| Error::io("rename to", to, error))
+}
+
+/// Gives `from` the name `to` unless something is there, in one step; false, and nothing done, where the file system has no
+/// such step.
+///
+/// # Errors
+/// [`ErrorKind::AlreadyExists`] when something is there.
+pub fn rename_new_in_one_step(from: &Path, to: &Path) -> Result<bool> {
+    let renamed = point().map_or_else(|error| Some(Err(error)), |()| rename_with(from, to, RenameFlags::NOREPLACE));
+    renamed.transpose().map(|done| done.is_some()).map_err(|error| Error::io("rename to", to, error))
+}
+
+/// Whether a lock on a file keeps a second one away.
+///
+/// # Errors
+/// The file cannot be opened.
+pub fn has_locks(path: &Path) -> Result<bool> {
+    let open = || point().and_then(|()| File::open(path)).map_err(|error| Error::io("open", path, error));
+    let (one, other) = (open()?, open()?);
+    let lock = |file: &File| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive);
+    Ok(lock(&one).is_ok() && lock(&other) == Err(Errno::WOULDBLOCK))
 }
 
 /// Gives the file `from` the name `to`, in one step with the loss of what was there.
@@ -276,11 +306,16 @@ pub fn read_link(path: &Path) -> Result<Option<std::path::PathBuf>> {
     }
 }
 
-/// Gives a file one more name, which must not exist yet; false where the file system cannot.
+/// Gives a file one more name, which must not exist yet; false where the file system cannot, and for a link or a file
+/// that has several names already: others may change it under those.
 ///
 /// # Errors
 /// The name is taken, or the system refuses.
 pub fn hard_link(from: &Path, to: &Path) -> Result<bool> {
+    let metadata = fs::symlink_metadata(from).map_err(|error| Error::io("look at", from, error))?;
+    if !metadata.is_file() || metadata.nlink() != 1 {
+        return Ok(false);
+    }
     match point().and_then(|()| fs::hard_link(from, to)) {
         Ok(()) => Ok(true),
         Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {

@@ -21,9 +21,9 @@ mod members;
 mod stream;
 
 pub use change::{
-    Lock, Sink, copy, create_directories, create_directory_locked, create_locked, create_new, hard_link, lock_file,
-    make_link, process_is_alive, read_link, reflink, remove, remove_leftover, rename_aside, rename_exchange,
-    rename_new, rename_over, sync, sync_directory, write_all,
+    Lock, Sink, copy, create_directories, create_directory_locked, create_locked, create_new, hard_link, has_locks,
+    lock_file, make_link, process_is_alive, read_link, reflink, remove, remove_leftover, rename_aside, rename_exchange,
+    rename_new, rename_new_in_one_step, rename_over, sync, sync_directory, sync_directory_if_able, write_all,
 };
 pub use members::DirectoryMembers;
 pub use stream::write_slices;
@@ -75,6 +75,12 @@ impl FileReader {
             tracing::debug!(%error, "no advice taken");
         }
         self
+    }
+
+    /// The open file.
+    #[must_use]
+    pub fn handle(&self) -> &File {
+        &self.file
     }
 
     /// Reads what `file` holds now.
@@ -238,6 +244,26 @@ pub fn free_bytes(path: &Path) -> Result<u64> {
         return Ok(u64::MAX);
     }
     Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
+/// How many more files and directories may be made where `path` is; none where the file system does not count.
+///
+/// # Errors
+/// The system does not tell.
+pub fn free_inodes(path: &Path) -> Result<Option<u64>> {
+    let space = rustix::fs::statvfs(path).map_err(|error| Error::io("ask the free space of", path, error))?;
+    Ok((space.f_files > 0).then_some(space.f_favail))
+}
+
+/// The number by which the kernel knows the kind of file system that `path` is on.
+///
+/// # Errors
+/// The system does not tell.
+pub fn file_system_number(path: &Path) -> Result<u64> {
+    let told = rustix::fs::statfs(path).map_err(|error| Error::io("ask the file system of", path, error))?;
+    // The width and the sign of the field differ between machines; the numbers have 32 bits.
+    #[allow(clippy::unnecessary_cast, reason = "it is of this type on some machines")]
+    Ok(told.f_type as u64 & 0xffff_ffff)
 }
 
 /// Whether this user may write into a directory: the permissions allow it, and it is not mounted read-only.

@@ -6,9 +6,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use ckpt_core::ErrorKind;
+use ckpt_core::prune::Retention;
 
 use super::commit::{self, Committed};
 use super::draft::Draft;
+use super::retain::retain;
 use super::root::Root;
 use super::{Existing, Session};
 use crate::atomic::Temporary;
@@ -26,6 +28,7 @@ pub(super) struct Background {
 #[derive(Debug)]
 struct Shared {
     place: Arc<(Root, Session)>,
+    retention: Retention,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -33,6 +36,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Job>,
+    /// Saves that wait or are written.
+    saves: usize,
     is_working: bool,
     is_closing: bool,
     /// Buffers that no save uses.
@@ -50,6 +55,8 @@ enum Job {
         existing: Existing,
         outcome: Arc<Outcome>,
     },
+    /// Deletes what the retention lets go.
+    Retain,
     /// What a new file replaced; deleting a large file takes long.
     Delete(Temporary),
 }
@@ -114,8 +121,8 @@ impl Ticket {
 }
 
 impl Background {
-    pub(super) fn new(place: Arc<(Root, Session)>) -> Self {
-        let shared = Shared { place, state: Mutex::default(), changed: Condvar::new() };
+    pub(super) fn new(place: Arc<(Root, Session)>, retention: Retention) -> Self {
+        let shared = Shared { place, retention, state: Mutex::default(), changed: Condvar::new() };
         Self { shared: Arc::new(shared), worker: Mutex::new(None) }
     }
 
@@ -129,12 +136,17 @@ impl Background {
 
     /// Whether a save waits or is written.
     pub(super) fn is_busy(&self) -> bool {
-        let state = lock(&self.shared.state);
-        state.is_working || !state.queue.is_empty()
+        lock(&self.shared.state).saves > 0
     }
 
-    /// Waits until nothing waits and nothing is written.
+    /// Waits until no save waits or is written. What is deleted meanwhile is not waited for.
     pub(super) fn wait(&self) {
+        let state = lock(&self.shared.state);
+        drop(self.shared.changed.wait_while(state, |state| state.saves > 0));
+    }
+
+    /// Waits until the thread has nothing more to do.
+    pub(super) fn wait_for_all(&self) {
         let state = lock(&self.shared.state);
         let is_busy = |state: &mut State| state.is_working || !state.queue.is_empty();
         drop(self.shared.changed.wait_while(state, is_busy));
@@ -178,6 +190,20 @@ impl Background {
         }
     }
 
+    /// Takes the memory of both buffers now.
+    pub(super) fn reserve(&self, bytes: usize) {
+        let mut state = lock(&self.shared.state);
+        while state.buffers < BUFFERS {
+            state.buffers += 1;
+            state.free.push(Vec::new());
+        }
+        for buffer in &mut state.free {
+            buffer.clear();
+            // Written to, and not only asked for: a page is had at its first touch.
+            buffer.resize(bytes, 0);
+        }
+    }
+
     /// Saves a draft as one file; what it replaces is deleted by the thread.
     pub(super) fn single(&self, name: &str, draft: Draft<'_>) -> Result<Committed> {
         let (root, session) = self.place();
@@ -191,6 +217,13 @@ impl Background {
         Ok(committed)
     }
 
+    /// Has the retention done by the thread.
+    pub(super) fn retain(&self) {
+        if let Err(error) = self.push(Job::Retain) {
+            tracing::warn!("nothing is pruned for now: {error}");
+        }
+    }
+
     fn push(&self, job: Job) -> Result<()> {
         let mut worker = lock(&self.worker);
         if worker.is_none() {
@@ -199,7 +232,10 @@ impl Background {
             let failed = |error| Error::io("start a thread to save into", &self.root().path, error);
             *worker = Some(spawned.map_err(failed)?);
         }
-        lock(&self.shared.state).queue.push_back(job);
+        let mut state = lock(&self.shared.state);
+        state.saves += usize::from(matches!(job, Job::Save { .. }));
+        state.queue.push_back(job);
+        drop(state);
         self.shared.changed.notify_all();
         Ok(())
     }
@@ -213,11 +249,9 @@ impl Shared {
                 Some(job) => {
                     state.is_working = true;
                     drop(state);
-                    let (buffer, failed) = self.run(job);
+                    self.run(job);
                     state = lock(&self.state);
                     state.is_working = false;
-                    state.free.extend(buffer);
-                    state.failed.extend(failed);
                     self.changed.notify_all();
                 }
                 None if state.is_closing => return,
@@ -226,23 +260,38 @@ impl Shared {
         }
     }
 
-    /// Does a job; gives the buffer back, and the outcome when it failed.
-    fn run(&self, job: Job) -> (Option<Vec<u8>>, Option<Arc<Outcome>>) {
-        let (draft, existing, outcome) = match job {
-            Job::Save { draft, existing, outcome } => (draft, existing, outcome),
-            Job::Delete(old) => {
-                drop(old);
-                return (None, None);
+    /// What cannot be deleted stays, and is tried again after the next commit: the save itself is good.
+    fn retain(&self) {
+        match retain(&self.place.0, &self.retention) {
+            Ok(dropped) => tracing::debug!(?dropped, "pruned"),
+            Err(error) => tracing::warn!("nothing more is pruned for now: {error}"),
+        }
+    }
+
+    fn run(&self, job: Job) {
+        match job {
+            Job::Save { draft, existing, outcome } => {
+                self.save(draft, existing, &outcome);
+                self.retain();
             }
-        };
+            Job::Delete(old) => drop(old),
+            Job::Retain => self.retain(),
+        }
+    }
+
+    fn save(&self, draft: Draft<'static>, existing: Existing, outcome: &Arc<Outcome>) {
         let (root, session) = &*self.place;
         let save = || commit::directory(root, session, &draft, existing);
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(save)).unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Internal, &root.path, "the saving thread panicked over a checkpoint for"))
         });
-        let failed = result.is_err().then(|| Arc::clone(&outcome));
+        let is_failed = result.is_err();
         outcome.set(result);
-        (Some(draft.buffer), failed)
+        let mut state = lock(&self.state);
+        state.saves -= 1;
+        state.free.push(draft.buffer);
+        state.failed.extend(is_failed.then(|| Arc::clone(outcome)));
+        self.changed.notify_all();
     }
 }
 

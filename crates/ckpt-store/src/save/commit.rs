@@ -10,7 +10,7 @@ use ckpt_core::manifest::{self, Manifest};
 
 use super::draft::{Draft, Source};
 use super::root::Root;
-use super::write::write;
+use super::write::{self, write};
 use super::{Existing, Session};
 use crate::atomic::{Replacing, Temporary};
 use crate::error::{Error, Result};
@@ -77,6 +77,12 @@ pub(super) fn directory(root: &Root, session: &Session, draft: &Draft<'_>, exist
     let is_best = |(metric, pointer): (&String, &manifest::Pointer)| {
         (pointer.sequence == manifest.sequence).then(|| metric.clone())
     };
+    for from in draft.moved.values() {
+        // It is saved; that it is still there under its old name as well harms nobody.
+        if let Err(error) = fs::remove(from) {
+            tracing::warn!("what was saved could not be removed from its old place: {error}");
+        }
+    }
     let best_by = after.best.iter().filter_map(is_best).collect();
     Ok(Committed { path: target, step: draft.step, bytes: manifest.bytes(), best_by })
 }
@@ -92,8 +98,16 @@ fn files(draft: &Draft<'_>, at: &Path) -> Result<Vec<(String, manifest::File)>> 
             let above = path.ancestors().skip(1).take_while(|above| *above != at);
             directories.extend(above.map(Path::to_owned));
         }
-        let file = fs::create_new(&path)?;
-        written.push((name.clone(), write(source, &draft.buffer, &file, &path)?));
+        let is_linked = match draft.moved.get(name) {
+            Some(from) => fs::hard_link(from, &path)?,
+            None => false,
+        };
+        let file = if is_linked {
+            write::adopt(source, &path)?
+        } else {
+            write(source, &draft.buffer, &fs::create_new(&path)?, &path)?
+        };
+        written.push((name.clone(), file));
     }
     directories.iter().try_for_each(|directory| fs::sync_directory(directory))?;
     Ok(written)

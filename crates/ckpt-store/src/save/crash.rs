@@ -82,7 +82,7 @@ fn every_operation(case: Case, fault: Fault, has_flags: bool) -> u64 {
         let result = Saver::open(root, policy(Existing::Replace)).and_then(|saver| save(&saver, case, 2));
         let has_failed = fault::disarm();
         let context = format!("{case:?}, operation {count}, {fault:?}, flags {has_flags}: {result:?}");
-        saver.background.wait();
+        saver.background.wait_for_all();
 
         // Without an exchange of names there is a moment when the old one was moved away; who lives moves it back.
         let is_between = !has_flags && case == Case::Again && matches!(fault, Fault::FromThenOn(_));

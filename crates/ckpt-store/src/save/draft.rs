@@ -80,6 +80,8 @@ pub(super) struct Draft<'a> {
     pub metrics: BTreeMap<String, Recorded>,
     pub class: Option<Class>,
     pub files: BTreeMap<String, Source<'a>>,
+    /// The files that lose their old names after the commit.
+    pub moved: BTreeMap<String, PathBuf>,
     /// What the snapshots are ranges of.
     pub buffer: Vec<u8>,
 }
@@ -87,7 +89,8 @@ pub(super) struct Draft<'a> {
 impl<'a> Draft<'a> {
     pub(super) fn new(step: Step) -> Self {
         let (epoch, metrics, class) = (None, BTreeMap::new(), None);
-        Self { step, epoch, metrics, class, files: BTreeMap::new(), buffer: Vec::new() }
+        let (files, moved) = (BTreeMap::new(), BTreeMap::new());
+        Self { step, epoch, metrics, class, files, moved, buffer: Vec::new() }
     }
 
     /// The size of all files together.
@@ -182,8 +185,8 @@ impl<'a> Draft<'a> {
             Source::Copied { from, seen } => Source::Copied { from, seen },
         };
         let files = self.files.into_iter().map(|(name, source)| (name, take(source))).collect();
-        let Self { step, epoch, metrics, class, .. } = self;
-        Draft { step, epoch, metrics, class, files, buffer }
+        let Self { step, epoch, metrics, class, moved, .. } = self;
+        Draft { step, epoch, metrics, class, files, moved, buffer }
     }
 }
 

@@ -38,6 +38,7 @@ use ckpt_core::ids::{Epoch, Step};
 use ckpt_core::layout::Class;
 use ckpt_core::manifest::{METRICS, Pointer, Recorded, best_name, directory_name};
 use ckpt_core::metric::Direction;
+use ckpt_core::prune::{self, Retention};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -47,6 +48,7 @@ mod background;
 mod commit;
 mod draft;
 mod pointers;
+mod retain;
 mod root;
 mod write;
 
@@ -57,6 +59,7 @@ pub use background::Ticket;
 pub use commit::Committed;
 pub use draft::Tensor;
 pub use pointers::Tracked;
+pub(crate) use root::LOCK;
 
 use background::Background;
 use draft::{Draft, Source};
@@ -95,6 +98,8 @@ pub struct Policy {
     pub existing: Existing,
     /// What to do when asynchronous saves meet.
     pub overlap: Overlap,
+    /// What goes after each commit, off the step path. Never what a pointer or a pin names, nor the latest whole one.
+    pub retention: Retention,
 }
 
 impl Default for Policy {
@@ -105,6 +110,7 @@ impl Default for Policy {
             best: Tracked::default(),
             existing: Existing::default(),
             overlap: Overlap::default(),
+            retention: Retention::default(),
         }
     }
 }
@@ -164,8 +170,10 @@ impl Saver {
     /// The root cannot be written to. [`ErrorKind::Conflict`]: another process has held it for long.
     pub fn open(root: &Path, policy: Policy) -> Result<Self> {
         let session = Session::new(&policy)?;
+        // Rules that contradict themselves are told now, and not by a thread in the night.
+        prune::plan(Vec::new(), &policy.retention, 0)?;
         let (root, _) = Root::open(root, policy.best)?;
-        let background = Background::new(Arc::new((root, session)));
+        let background = Background::new(Arc::new((root, session)), policy.retention);
         Ok(Self { background, existing: policy.existing, overlap: policy.overlap })
     }
 
@@ -216,6 +224,12 @@ impl Saver {
         Err(Error::new(ErrorKind::Corrupt, &self.root().path, message))
     }
 
+    /// Takes the memory for asynchronous saves of a state of `bytes` now, twice, instead of during the first two saves,
+    /// which would hold the training ten times longer than the later ones.
+    pub fn reserve(&self, bytes: usize) {
+        self.background.reserve(bytes);
+    }
+
     /// Begins a save. Nothing is written before it is committed, and dropping it leaves no trace.
     ///
     /// # Errors
@@ -230,7 +244,7 @@ impl Saver {
     /// # Errors
     /// That of an asynchronous save which nobody has been told of yet.
     pub fn finish(self) -> Result<()> {
-        self.background.wait();
+        self.background.wait_for_all();
         self.background.check()
     }
 }
@@ -294,6 +308,17 @@ impl<'a> PendingSave<'_, 'a> {
         Ok(self)
     }
 
+    /// Moves a file into the checkpoint. As [`Self::file`], but the file is not copied where both lie in one file system,
+    /// and it loses its old name after the commit, not before. Only for a file that nobody has open for writing.
+    ///
+    /// # Errors
+    /// As [`Self::file`].
+    pub fn moved_file(&mut self, name: &str, from: &Path) -> Result<&mut Self> {
+        self.draft.add_file(name, from)?;
+        self.draft.moved.insert(name.to_owned(), from.to_owned());
+        Ok(self)
+    }
+
     /// Adds a copy of a file. `name` is relative to the checkpoint, with `/` between its parts. The file must be left
     /// alone until the save is done: one that changes meanwhile fails it.
     ///
@@ -314,7 +339,9 @@ impl<'a> PendingSave<'_, 'a> {
         let Self { saver, draft } = self;
         saver.wait_or_refuse(draft.step)?;
         let (root, session) = saver.background.place();
-        commit::directory(root, session, &draft, saver.existing)
+        let committed = commit::directory(root, session, &draft, saver.existing)?;
+        saver.background.retain();
+        Ok(committed)
     }
 
     /// Copies the tensors into a buffer of the saver and returns; a thread writes, commits and moves the pointers. The

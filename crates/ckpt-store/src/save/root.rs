@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ckpt_core::ids::Step;
-use ckpt_core::manifest::{self, LATEST, Manifest, Pointer};
+use ckpt_core::manifest::{self, LATEST, Manifest, Pointer, REPLACED};
 use ckpt_core::{ErrorKind, limits};
 
 use super::pointers::{Pointers, Tracked, direction};
@@ -14,11 +14,10 @@ use crate::error::{Error, Result};
 use crate::fs::{self, Lock, Occupant};
 use crate::load::Checkpoint;
 
-const LOCK: &str = ".ckpt-lock";
+/// The file that is locked while names in a root change.
+pub(crate) const LOCK: &str = ".ckpt-lock";
 /// How long another process may hold a root. It does so for a few file operations on names, not while it writes.
 const LOCK_DEADLINE: Duration = Duration::from_secs(30);
-/// What a checkpoint is called while another one takes its place.
-const REPLACED: &str = ".replaced";
 /// A pointer file takes less than this.
 const POINTER_BYTES: u64 = 64 << 10;
 

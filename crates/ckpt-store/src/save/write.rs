@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ckpt_core::digest::Digest;
+use ckpt_core::read::ReadAt;
 use ckpt_core::{ErrorKind, manifest};
 
 use super::draft::Source;
 use crate::error::{Error, Result};
-use crate::fetch::transfer::copy_durably;
-use crate::fs::{self, FileReader};
+use crate::fetch::transfer::{copy_durably, digest as digest_of};
+use crate::fs::{self, FileReader, Status};
 
 /// Smaller files are digested where they are written: starting a thread takes longer.
 const SMALL_BYTES: u64 = 256 << 10;
@@ -38,13 +39,31 @@ pub(super) fn write(source: &Source<'_>, buffer: &[u8], to: &File, path: &Path) 
                 }
                 Ok(())
             })?;
-            if fs::status(from)? != *seen {
+            if !is_same(&fs::status(from)?, seen) {
                 return Err(Error::new(ErrorKind::Conflict, from, "somebody wrote to it while it was saved:"));
             }
             digest.into()
         }
     };
     Ok(manifest::File { bytes, blake3: digest })
+}
+
+/// Makes a file durable that has got its place by a second name; gives what the manifest says about it.
+pub(super) fn adopt(source: &Source<'_>, path: &Path) -> Result<manifest::File> {
+    let reader = FileReader::open(path)?;
+    fs::sync(reader.handle(), path)?;
+    let digest = digest_of(&reader).map_err(|error| Error::io("read", path, error))?;
+    match source {
+        Source::Copied { from, seen } if !is_same(seen, &fs::status(path)?) => {
+            Err(Error::new(ErrorKind::Conflict, from, "somebody wrote to it while it was saved:"))
+        }
+        _ => Ok(manifest::File { bytes: reader.size(), blake3: digest.into() }),
+    }
+}
+
+/// Whether the content is the same, as far as size and time tell; a new name changes the rest.
+fn is_same(one: &Status, other: &Status) -> bool {
+    (one.identity, one.size, one.modified_ns) == (other.identity, other.size, other.modified_ns)
 }
 
 /// The digest is made by a second thread, from memory: neither waits for the other.

@@ -11,6 +11,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ckpt_core::digest::Digest;
+use ckpt_core::format::dtype::Dtype;
+use ckpt_core::format::safetensors::write::{Entry, plan};
+use ckpt_core::ids::Step;
+use ckpt_core::layout::Class;
+use ckpt_core::manifest::{File, Manifest, directory_name};
 use ckpt_core::verify::{Expectations, Verified};
 use ckpt_store::inspect;
 
@@ -147,4 +153,45 @@ pub(crate) fn by_nobody(test: &str, variable: &str, directory: &Path) {
     let output = child.current_dir("/").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// A safetensors file of one tensor of four floats.
+pub(crate) fn safetensors(name: &str) -> Vec<u8> {
+    let float = Dtype::of_torch("float32");
+    let plan = plan(&[Entry { name, dtype: &float, shape: &[4] }], &BTreeMap::new()).unwrap();
+    let mut bytes = plan.header;
+    bytes.extend([1.0_f32, 2.0, 3.0, 4.0].iter().flat_map(|value| value.to_le_bytes()));
+    bytes
+}
+
+/// Saves a checkpoint as this project does: `step-NNNNNNNN` below `root`, one commit of the run `run`.
+pub(crate) fn save(root: &Path, step: u64, sequence: u64) -> PathBuf {
+    let files = BTreeMap::from([
+        ("model.safetensors".to_owned(), safetensors("weight")),
+        ("optimizer.safetensors".to_owned(), safetensors("weight.exp_avg")),
+        ("trainer_state.json".to_owned(), format!(r#"{{"history": [{{"step": {step}, "loss": 0.5}}]}}"#).into_bytes()),
+    ]);
+    let manifest = Manifest {
+        run_id: "run".to_owned(),
+        session_id: "session".to_owned(),
+        sequence,
+        step: Step(step),
+        epoch: None,
+        class: Class::Resumable,
+        world_size: 1,
+        metrics: BTreeMap::new(),
+        parent: None,
+        created_ns: 1_700_000_000_000_000_000,
+        files: files
+            .iter()
+            .map(|(name, bytes)| (name.clone(), File { bytes: bytes.len() as u64, blake3: Digest::of(bytes) }))
+            .collect(),
+    };
+    let directory = root.join(directory_name(Step(step)));
+    std::fs::create_dir_all(&directory).unwrap();
+    for (name, bytes) in &files {
+        std::fs::write(directory.join(name), bytes).unwrap();
+    }
+    std::fs::write(directory.join("manifest.json"), manifest.to_bytes()).unwrap();
+    directory
 }
