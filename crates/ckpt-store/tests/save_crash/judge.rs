@@ -196,7 +196,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Deletes old checkpoints, so that a long test does not fill the disk.
+    /// Deletes old checkpoints, so that a long test does not fill the disk; durably, as the ledger forgets them.
     pub(crate) fn prune(&mut self, root: &Path) {
         let best = self.steps.values().copied().max_by(|one, other| accuracy(*one).total_cmp(&accuracy(*other)));
         let old = self.steps.len().saturating_sub(3);
@@ -207,6 +207,7 @@ impl Ledger {
                 self.steps.remove(&step);
             }
         }
+        fs::File::open(root).unwrap().sync_all().unwrap();
     }
 }
 

@@ -66,6 +66,18 @@ fn on_every_kind(test: impl Fn(&Disk)) {
 }
 
 #[test]
+fn nothing_is_durable_on_a_disk_that_is_gone() {
+    on_every_kind(|disk| {
+        let at = disk.path();
+        let directory = std::fs::File::open(&at).unwrap();
+        std::fs::write(at.join("new"), "").unwrap();
+        disk.cut();
+        assert!(ckpt_store::fs::sync(&directory, &at).is_err());
+        drop(directory);
+    });
+}
+
+#[test]
 fn what_was_committed_survives_a_power_cut_right_after_it() {
     on_every_kind(|disk| cut(disk, Way::Saver, Moment::Committed, rounds(24)).unwrap());
 }

@@ -254,7 +254,7 @@ fn every_case(injected: Injected, calls: &[&str]) {
     for &case in CASES {
         let Some(count) = sweep.run(case).unwrap() else { return };
         println!("{}, {injected:?}: {count} system calls", case.name);
-        assert!(count > 20, "{}: only {count} system calls", case.name);
+        assert!(count > 20 || calls.len() < CALLS.len(), "{}: only {count} system calls", case.name);
     }
 }
 
