@@ -67,7 +67,7 @@ pub(super) fn directory(root: &Root, session: &Session, draft: &Draft<'_>, exist
         manifest.sequence = latest.sequence.saturating_add(1);
         manifest.parent = Some(latest.checkpoint.clone());
     }
-    manifest.run_id = session.run_id(root, before.latest.as_ref());
+    manifest.run_id = session.run_id(root, before.latest.as_ref())?;
     let at = temporary.path().join(manifest::FILE_NAME);
     let file = fs::create_new(&at)?;
     fs::write_all(&file, &at, &manifest.to_bytes())?;
