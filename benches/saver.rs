@@ -11,7 +11,8 @@ use std::time::Instant;
 
 use ckpt_core::format::dtype::Dtype;
 use ckpt_core::ids::Step;
-use ckpt_store::save::{PendingSave, Policy, Saver, Tensor};
+use ckpt_core::prune::Retention;
+use ckpt_store::save::{PendingSave, Policy, Saver, Tensor, Tracked};
 use serde_json::json;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -70,7 +71,8 @@ fn ms(since: Instant) -> f64 {
 }
 
 fn save(mode: &str, root: &Path, state: &[Vec<u8>], rounds: u64) -> Result<()> {
-    let saver = Saver::open(root, Policy::default())?;
+    let retention = Retention { keep_last: Some(1), ..Retention::default() };
+    let saver = Saver::open(root, Policy { retention, best: Tracked::Only(Vec::new()), ..Policy::default() })?;
     let first = saver.latest()?.map_or(0, |latest| latest.manifest().step.0 + 1);
     if mode == "async" {
         saver.reserve(state.iter().map(Vec::len).sum());
