@@ -29,6 +29,7 @@ pub mod prune;
 pub mod quantity;
 pub mod read;
 pub mod schedule;
+pub mod seed;
 pub mod select;
 pub mod shrink;
 pub mod transfer;

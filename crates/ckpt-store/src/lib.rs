@@ -34,7 +34,10 @@ pub mod save;
 pub mod scan;
 pub mod shrink;
 pub mod surroundings;
+#[cfg(feature = "tch")]
+pub mod tch;
 pub mod verify;
+pub mod watch;
 
 mod archive;
 mod survey;
