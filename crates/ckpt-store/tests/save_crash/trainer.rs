@@ -71,6 +71,9 @@ pub(crate) fn accuracy(number: u64) -> f64 {
     number as f64 - if number.is_multiple_of(3) { 2.5 } else { 0.0 }
 }
 
+/// A file's stem with the name and the bytes of each of its tensors.
+type Tensors<'a> = (&'static str, Vec<(&'static str, &'a [u8])>);
+
 /// What the save of a number holds.
 pub(crate) struct State {
     pub(crate) weight: Vec<u8>,
@@ -91,8 +94,8 @@ impl State {
         Self { weight: bytes(1, MODEL_BYTES), bias: bytes(2, 4 << 10), momentum: bytes(3, 64 << 10) }
     }
 
-    /// By file: name and bytes of each tensor.
-    pub(crate) fn tensors(&self) -> [(&'static str, Vec<(&'static str, &[u8])>); 2] {
+    /// By file.
+    pub(crate) fn tensors(&self) -> [Tensors<'_>; 2] {
         [("model", vec![("bias", &self.bias), ("weight", &self.weight)]), ("optimizer", vec![("m", &self.momentum)])]
     }
 }
@@ -130,8 +133,8 @@ fn report(line: &str) {
     assert_eq!(count, line.len());
 }
 
-fn report_end(number: u64, result: Result<(), String>) -> bool {
-    match &result {
+fn report_end(number: u64, result: &Result<(), String>) -> bool {
+    match result {
         Ok(()) => report(&format!("done {number}")),
         Err(error) => report(&format!("failed {number} {error}")),
     }
@@ -164,12 +167,12 @@ pub(crate) fn run(orders: &Orders) {
         let mut is_good = true;
         match started {
             Ok(Some(ticket)) => under_way.push((number, ticket)),
-            Ok(None) => is_good = report_end(number, Ok(())),
-            Err(error) => is_good = report_end(number, Err(error)),
+            Ok(None) => is_good = report_end(number, &Ok(())),
+            Err(error) => is_good = report_end(number, &Err(error)),
         }
         if under_way.len() == 2 || orders.way.kind(number + 1) != Kind::Later || last == Some(number) {
             for (number, ticket) in under_way.drain(..) {
-                is_good &= report_end(number, ticket.wait().map(drop).map_err(|error| told(&error)));
+                is_good &= report_end(number, &ticket.wait().map(drop).map_err(|error| told(&error)));
             }
         }
         if !is_good && last.is_none() {
