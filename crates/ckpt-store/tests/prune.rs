@@ -145,7 +145,7 @@ fn directories_of_hugging_face_go_as_a_whole_and_each_run_by_itself() {
     }
     assert_eq!(
         done.iter().map(|pruned| pruned.bytes).sum::<u64>(),
-        prunings.iter().map(|one| one.plan.freed_bytes()).sum()
+        prunings.iter().map(|one| one.plan.freed_bytes()).sum::<u64>()
     );
 }
 
