@@ -183,6 +183,10 @@ pub(crate) enum Command {
     Unpin(commands::pin::Unpin),
     /// Pack an archive again that was unpacked into a directory.
     Repack(commands::repack::Repack),
+    /// Write a smaller, inference-only checkpoint, without the state of the optimizer and its like; prints its path.
+    Compact(commands::compact::Compact),
+    /// Write the model's weights into a safetensors file; prints its path.
+    Convert(commands::convert::Convert),
     /// Training histories.
     #[command(subcommand)]
     History(commands::history::History),

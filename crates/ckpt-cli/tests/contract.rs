@@ -30,6 +30,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ("prune", of::<report::PruneReport>()),
         ("pin", of::<report::PinReport>()),
         ("done", of::<report::DoneReport>()),
+        ("shrink", of::<report::ShrinkReport>()),
     ]
 }
 
@@ -51,7 +52,7 @@ fn every_document_is_of_its_schema() {
     let place = Place::new();
     let tree = "kaggle:examples/data/kaggle";
     let file = "tests/fixtures/torch/full_resumable.pth";
-    let commands: [(&str, &[&str]); 14] = [
+    let commands: [(&str, &[&str]); 17] = [
         ("inspect", &["inspect", "--json", file]),
         ("scan", &["scan", "--json", tree]),
         ("verify", &["verify", "--json", "--deep", file, "tests/fixtures/broken/empty.pth"]),
@@ -66,6 +67,9 @@ fn every_document_is_of_its_schema() {
         ("pin", &["unpin", "--json", "[TMP]/r/latest"]),
         ("prune", &["prune", "--json", "[TMP]/r", "--keep-last", "1", "--apply"]),
         ("done", &["done", "--json", "[TMP]/r", "--if", "accuracy>=0"]),
+        ("shrink", &["compact", "--json", file, "[TMP]/x.pth"]),
+        ("shrink", &["compact", "--json", "tests/fixtures/torch/state_dict.pth", "[TMP]/y.pth"]),
+        ("shrink", &["convert", "--json", file, "[TMP]/x.safetensors"]),
     ];
     for (name, arguments) in commands {
         let document = place.json(arguments);

@@ -128,3 +128,188 @@ print('equal')
         assert_eq!(answer.trim(), "equal", "{unpacked}");
     }
 }
+
+/// The original's tensors by dotted path, and a comparison by bits.
+const TENSORS: &str = "
+import sys, torch
+def tensors(value, path=''):
+    if isinstance(value, torch.Tensor):
+        yield path, value
+    elif isinstance(value, torch.nn.Module):
+        yield from tensors(value.state_dict(), path)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from tensors(inner, f'{path}.{key}' if path else str(key))
+    elif isinstance(value, (list, tuple)):
+        for index, inner in enumerate(value):
+            yield from tensors(inner, f'{path}.{index}' if path else str(index))
+def bits_of(tensor):
+    plain = tensor.detach().clone(memory_format=torch.contiguous_format)
+    raw = plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b''
+    return tensor.dtype, tuple(tensor.shape), raw
+def load(path):
+    sys.path.insert(0, '.')
+    return torch.load(path, weights_only=False)
+";
+
+/// Files, the key of each one's model, and whether compacting it leaves anything to do.
+const SHRUNK: [(&str, &str, bool); 17] = [
+    ("torch/zip_default.pth", "model_state_dict", true),
+    ("torch/full_resumable.pth", "model_state_dict", true),
+    ("torch/legacy.pth", "model_state_dict", true),
+    ("torch/legacy_protocol4.pth", "model_state_dict", true),
+    ("torch/rezip_deflate.pth", "model_state_dict", true),
+    ("torch/zip_crc32_off.pth", "model_state_dict", true),
+    ("torch/zip_protocol1.pth", "model_state_dict", true),
+    ("torch/mmengine_style.pth", "state_dict", true),
+    ("torch/imagenet_style.pth.tar", "state_dict", true),
+    ("torch/tensor_views.pth", "model_state_dict", false),
+    ("torch/tensor_130.pth", "model_state_dict", false),
+    ("torch/tensor_nan_inf.pth", "model_state_dict", false),
+    ("torch/state_dict_ddp.pth", "", false),
+    ("torch/module.pth", "", false),
+    ("torch/module_in_dict.pth", "model", false),
+    ("lightning/val_acc/last.ckpt", "state_dict", true),
+    ("torchvision/model_3.pth", "model", true),
+];
+
+#[test]
+fn a_converted_file_holds_the_models_tensors_bit_for_bit() {
+    let program = format!(
+        "{TENSORS}
+from safetensors.torch import load_file
+count = 0
+for source, key, *made in zip(*[iter(sys.argv[1:])] * 4):
+    whole = load(source)
+    model = dict(tensors(whole[key] if key else whole))
+    everything = dict(tensors(whole))
+    for path, expected in zip(made, (model, everything)):
+        there = load_file(path)
+        assert there.keys() == expected.keys(), (source, there.keys() ^ expected.keys())
+        for name in there:
+            assert bits_of(there[name]) == bits_of(expected[name]), (source, path, name)
+    count += len(model)
+print(count)
+"
+    );
+    let place = Place::new();
+    let mut arguments = Vec::new();
+    for (index, (file, key, _)) in SHRUNK.into_iter().enumerate() {
+        arguments.extend([file.to_owned(), key.to_owned()]);
+        for flags in [&[][..], &["--all"]] {
+            let name = format!("{index}-{}.safetensors", flags.len());
+            let (from, to) = (format!("tests/fixtures/{file}"), format!("[TMP]/{name}"));
+            let ran = place.run(&[&["convert", &from, &to], flags].concat());
+            assert_eq!(ran.code, 0, "{file}: {}", ran.stderr);
+            arguments.push(place.join(&name).display().to_string());
+        }
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let Some(answer) = python("a_converted_file_holds_the_models_tensors_bit_for_bit", &program, &arguments) else {
+        return;
+    };
+    assert!(answer.trim().parse::<usize>().unwrap() > 250, "{answer}");
+}
+
+#[test]
+fn a_compacted_file_loads_as_weights_only_and_equals_what_was_kept() {
+    let program = format!(
+        "{TENSORS}
+plain = (int, float, str, bool, type(None))
+for source, key, made in zip(*[iter(sys.argv[1:])] * 3):
+    whole = load(source)
+    for options in ({{}}, {{'mmap': True}}):
+        small = torch.load(made, weights_only=True, **options)
+        assert small.pop('ckpt_class') == 'inference-only'
+        assert type(small[key]) is type(whole[key]), type(small[key])
+        expected, there = dict(tensors(whole)), dict(tensors(small))
+        assert there.keys() <= expected.keys(), there.keys() - expected.keys()
+        assert dict(tensors(whole[key])).keys() == dict(tensors(small[key])).keys()
+        for name in there:
+            assert bits_of(there[name]) == bits_of(expected[name]), name
+            assert there[name].stride() == expected[name].stride(), name
+        for name, value in small.items():
+            if isinstance(value, plain):
+                assert value == whole[name] and type(value) is type(whole[name]), name
+        for name, value in whole.items():
+            assert not isinstance(value, plain) or name in small, name
+        assert not any('optim' in name for name in small if not isinstance(small[name], plain))
+print('equal')
+"
+    );
+    let place = Place::new();
+    let mut arguments = Vec::new();
+    for (index, (file, key, _)) in SHRUNK.into_iter().enumerate().filter(|(_, (_, _, is_smaller))| *is_smaller) {
+        let (from, to) = (format!("tests/fixtures/{file}"), format!("[TMP]/{index}.pth"));
+        let ran = place.run(&["compact", &from, &to]);
+        assert_eq!(ran.code, 0, "{file}: {}", ran.stderr);
+        let made = place.join(&format!("{index}.pth")).display().to_string();
+        arguments.extend([file.to_owned(), key.to_owned(), made]);
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let test = "a_compacted_file_loads_as_weights_only_and_equals_what_was_kept";
+    let Some(answer) = python(test, &program, &arguments) else { return };
+    assert_eq!(answer.trim(), "equal");
+}
+
+#[test]
+fn every_element_type_and_every_shared_storage_survives_an_archive() {
+    let program = "
+import sys, torch
+made = sys.argv[1]
+shared = torch.arange(600, dtype=torch.float32)
+names = 'float32 float64 float16 bfloat16 int64 int32 int16 int8 uint8 bool uint16 uint32 uint64 complex64 complex128 float8_e4m3fn float8_e5m2'
+model = {name: torch.arange(-3, 9).abs().to(getattr(torch, name)).reshape(3, 4) for name in names.split()}
+model['tied'] = shared[100:140].view(5, 8)
+model['tied too'] = model['tied']
+model['transposed'] = shared[120:150].view(5, 6).t()
+model['strided'] = shared[7:500:3]
+model['expanded'] = shared[300:303].unsqueeze(1).expand(3, 4)
+model['empty'] = torch.empty(0, 3)
+model['scalar'] = torch.tensor(2.5)
+big = torch.arange(3_000_000, dtype=torch.float32).view(1500, 2000)
+model['large transposed'] = big.t()
+torch.save({'epoch': 1, 'model': model, 'optimizer': {'state': {}, 'param_groups': []}}, made)
+";
+    let place = Place::new();
+    let made = place.join("made.pth");
+    if python("every_element_type_and_every_shared_storage_survives_an_archive", program, &[made.to_str().unwrap()])
+        .is_none()
+    {
+        return;
+    }
+    let ran = place.run(&["compact", "[TMP]/made.pth", "[TMP]/small.pth"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let compare = format!(
+        "{TENSORS}
+source, small = (torch.load(path, weights_only=True)['model'] for path in sys.argv[1:])
+assert list(source) == list(small)
+for name in source:
+    assert bits_of(source[name]) == bits_of(small[name]) and source[name].stride() == small[name].stride(), name
+assert small['tied'].untyped_storage().data_ptr() == small['tied too'].untyped_storage().data_ptr()
+assert small['tied'].untyped_storage().data_ptr() == small['strided'].untyped_storage().data_ptr()
+assert small['strided'].untyped_storage().nbytes() < 600 * 4
+writable = {{name: tensor for name, tensor in source.items() if name != 'complex128'}}
+torch.save({{'model': writable}}, sys.argv[1])
+print('equal')
+"
+    );
+    let small = place.join("small.pth");
+    let arguments = [made.to_str().unwrap(), small.to_str().unwrap()];
+    python("every_element_type_and_every_shared_storage_survives_an_archive", &compare, &arguments).unwrap();
+    let ran = place.run(&["convert", "[TMP]/made.pth", "[TMP]/flat.safetensors"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let compare = format!(
+        "{TENSORS}
+from safetensors.torch import load_file
+source, flat = torch.load(sys.argv[1], weights_only=True)['model'], load_file(sys.argv[2])
+assert source.keys() == flat.keys()
+for name in source:
+    assert bits_of(source[name]) == bits_of(flat[name]), name
+print('equal')
+"
+    );
+    let flat = place.join("flat.safetensors");
+    let arguments = [made.to_str().unwrap(), flat.to_str().unwrap()];
+    python("every_element_type_and_every_shared_storage_survives_an_archive", &compare, &arguments).unwrap();
+}

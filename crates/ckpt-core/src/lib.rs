@@ -29,7 +29,9 @@ pub mod prune;
 pub mod quantity;
 pub mod read;
 pub mod schedule;
+pub mod seed;
 pub mod select;
+pub mod shrink;
 pub mod transfer;
 pub mod verify;
 

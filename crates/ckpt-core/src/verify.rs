@@ -114,9 +114,12 @@ pub fn judge(inspection: &Inspection, deep: Vec<Finding>, expected: &Expectation
         findings.push(Finding::error(Code::MissingKeys, format!("it lacks the required keys {}", missing.join(", "))));
     }
     if expected.resumable && inspection.class != Class::Resumable {
-        let lacks = if inspection.parts.model { "optimizer state" } else { "model weights" };
-        findings
-            .push(Finding::error(Code::MissingKeys, format!("it is {}: it holds no {lacks}", inspection.class.name())));
+        let why = match (inspection.parts.model, inspection.parts.optimizer) {
+            (true, true) => "it says so itself",
+            (true, false) => "it holds no optimizer state",
+            (false, _) => "it holds no model weights",
+        };
+        findings.push(Finding::error(Code::MissingKeys, format!("it is {}: {why}", inspection.class.name())));
     }
     if let Some(epoch) = inspection.epoch.filter(|epoch| epoch.get() < 0.0 && !inspection.is_finished) {
         findings.push(Finding::error(Code::BadValue, format!("its epoch is {epoch}")));

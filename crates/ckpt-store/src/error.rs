@@ -34,6 +34,13 @@ impl Error {
         }
     }
 
+    /// libtorch could not do `doing` (`copy`, `convert`, …) with a tensor.
+    #[cfg(feature = "tch")]
+    pub(crate) fn torch(doing: &str, subject: &str, source: ::tch::TchError) -> Self {
+        let message = format!("cannot {doing}");
+        Self { kind: ErrorKind::Internal, subject: subject.to_owned(), message, source: Some(Box::new(source)) }
+    }
+
     /// What a caller can do about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

@@ -33,9 +33,14 @@ pub mod prune;
 pub mod repack;
 pub mod save;
 pub mod scan;
+pub mod shrink;
 pub mod surroundings;
+#[cfg(feature = "tch")]
+pub mod tch;
 pub mod verify;
+pub mod watch;
 
+mod archive;
 mod survey;
 
 pub use error::{Error, Result};

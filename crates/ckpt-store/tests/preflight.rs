@@ -8,9 +8,7 @@ use std::path::Path;
 use ckpt_core::ErrorKind;
 use ckpt_store::atomic::{self, Temporary};
 use ckpt_store::preflight::{Options, Outcome, Preflight, preflight};
-use common::{Mounted, allow, by_nobody, names};
-
-const DENIED: &str = "CKPT_TEST_PREFLIGHT_DENIED";
+use common::{Mounted, names};
 
 fn of(directory: &Path) -> Preflight {
     preflight(directory, &Options::default())
@@ -113,20 +111,6 @@ fn a_read_only_mount_fails() {
     let found = of(&small.0);
     assert_eq!(found.failure(), Some(ErrorKind::Denied));
     assert!(matches!(outcome(&found, "writable"), Outcome::Fail(_)));
-}
-
-#[test]
-fn a_directory_of_somebody_else_fails() {
-    if let Some((_, directory)) = std::env::vars().find(|(name, _)| name == DENIED) {
-        assert_eq!(of(&Path::new(&directory).join("closed")).failure(), Some(ErrorKind::Denied));
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    allow(directory.path(), 0o755);
-    let closed = directory.path().join("closed");
-    std::fs::create_dir(&closed).unwrap();
-    allow(&closed, 0o555);
-    by_nobody("a_directory_of_somebody_else_fails", DENIED, directory.path());
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn saved_ago(path: &Path, hours: u64) {
         .append(true)
         .open(path)
         .unwrap()
-        .set_modified(SystemTime::now() - Duration::from_hours(hours))
+        .set_modified(SystemTime::now() - Duration::from_secs(3600 * hours))
         .unwrap();
 }
 

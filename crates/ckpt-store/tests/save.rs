@@ -257,9 +257,10 @@ fn a_failed_asynchronous_save_is_told_once_by_the_ticket_or_by_the_next_call() {
     save(&saver, 1, 0.5).unwrap();
     let asked = pending(&saver, 1, 0.5, &[0; 8]).commit_async().unwrap();
     assert_eq!(asked.wait().unwrap_err().kind(), ErrorKind::AlreadyExists);
-    drop(pending(&saver, 1, 0.5, &[0; 8]).commit_async().unwrap());
-    // Waits for the one before it.
-    pending(&saver, 2, 0.5, &[0; 8]).commit_async().unwrap().wait().unwrap();
+    let unasked = pending(&saver, 1, 0.5, &[0; 8]).commit_async().unwrap();
+    while !unasked.is_done() {
+        std::thread::yield_now();
+    }
     assert_eq!(saver.begin(Step(3)).unwrap_err().kind(), ErrorKind::AlreadyExists);
     drop(saver.begin(Step(3)).unwrap());
     let kept = pending(&saver, 1, 0.5, &[0; 8]).commit_async().unwrap();
@@ -400,4 +401,23 @@ fn retention_keeps_what_the_rules_the_pointers_and_the_pins_name() {
         Saver::open(root, Policy { retention: contradiction, ..Policy::default() }).unwrap_err().kind(),
         ErrorKind::Invalid
     );
+}
+
+#[test]
+fn a_latest_one_that_is_better_than_the_best_becomes_the_best() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let saver = Saver::open(root, Policy::default()).unwrap();
+    save(&saver, 1, 0.1).unwrap();
+    let (link, file) = (root.join("best-accuracy"), root.join("best-accuracy.json"));
+    let old = std::fs::read(&file).unwrap();
+    save(&saver, 2, 0.9).unwrap();
+    drop(saver);
+    // As if of the two pointers only the one to the latest had reached the disk.
+    std::fs::write(&file, old).unwrap();
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("step-00000001", &link).unwrap();
+    let saver = Saver::open(root, Policy::default()).unwrap();
+    assert_eq!(step(saver.best("accuracy").unwrap()), Some(2));
+    assert_eq!(linked(root, "best-accuracy"), "step-00000002");
 }

@@ -18,7 +18,9 @@ use crate::exit;
 use crate::output::Output;
 use crate::output::progress::Shown;
 
+pub(crate) mod compact;
 pub(crate) mod completions;
+pub(crate) mod convert;
 pub(crate) mod doctor;
 pub(crate) mod done;
 pub(crate) mod fetch;
@@ -53,6 +55,8 @@ pub(crate) fn run(command: &Command, settings: &Settings, out: &Output) -> Resul
         Command::Pin(command) => command.run(out),
         Command::Unpin(command) => command.run(out),
         Command::Repack(command) => command.run(settings, out),
+        Command::Compact(command) => command.run(settings, out),
+        Command::Convert(command) => command.run(settings, out),
         Command::History(command) => command.run(settings, out),
         Command::Preflight(command) => command.run(settings, out),
         Command::Doctor(command) => command.run(settings, out),

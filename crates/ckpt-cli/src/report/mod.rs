@@ -8,6 +8,7 @@ mod pin;
 mod preflight;
 mod prune;
 mod save;
+mod shrink;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ pub use pin::{DoneReport, PinReport, PinnedReport};
 pub use preflight::{CheckReport, PreflightReport};
 pub use prune::{PlannedReport, PruneReport, PrunedDirectoryReport, UnprunedReport};
 pub use save::{AdoptedReport, SaveReport};
+pub use shrink::{DroppedReport, KeptReport, ShrinkReport};
 
 /// What one checkpoint says.
 #[derive(Debug, Serialize, JsonSchema)]

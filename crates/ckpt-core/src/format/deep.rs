@@ -13,7 +13,7 @@ use super::sniff::{self, Sniffed};
 use super::torch::storages::Storages;
 use super::torch::tensor::{self, Tensors};
 use super::torch::{Opened, archive, legacy};
-use super::zip::{self, Archive, Entry};
+use super::zip::{self, Archive};
 use super::{Format, dcp, members, safetensors};
 use crate::digest::Digest;
 use crate::finding::{Code, Finding, Severity};
@@ -257,7 +257,7 @@ fn archive(source: &dyn ReadAt, report: &mut Report) -> io::Result<()> {
         let key = entry.name.strip_prefix(&root).and_then(|rest| rest.strip_prefix("/data/"));
         let part = key.and_then(|key| parts.get_key_value(key));
         let mut counter = part.map(|(_, part)| Counter::new(part));
-        if let Some(finding) = member(source, entry, |bytes| {
+        if let Some(finding) = members::checked(source, entry, |bytes| {
             if let Some(counter) = &mut counter {
                 counter.feed(bytes);
             }
@@ -283,35 +283,6 @@ fn state(source: &dyn ReadAt, directory: &Archive) -> io::Result<(String, Option
         return Ok((root, None));
     }
     Ok((root, archive::open(source)?.pickle))
-}
-
-/// Reads one member, feeds its bytes to `each` and compares it with its directory entry.
-fn member(source: &dyn ReadAt, entry: &Entry, each: impl FnMut(&[u8])) -> io::Result<Option<Finding>> {
-    let name = &entry.name;
-    let Some(header) = zip::local_header(source, entry.header_offset)? else {
-        let message = format!("no member header for `{name}` at {}", entry.header_offset);
-        return Ok(Some(Finding::error(Code::OutOfBounds, message)));
-    };
-    if !header.is_of(entry) || header.method != entry.method.number() {
-        let message = format!("the archive's directory and the header of the member itself disagree on `{name}`");
-        return Ok(Some(Finding::error(Code::OutOfBounds, message)));
-    }
-    Ok(match members::read(source, entry, header.data_offset, each)? {
-        members::Read::Whole { crc } if entry.accepts(crc) => None,
-        members::Read::Whole { crc } => Some(Finding::error(
-            Code::CrcMismatch,
-            format!("`{name}` has checksum {crc:08x}, the archive says {:08x}", entry.crc),
-        )),
-        members::Read::Short(length) => Some(Finding::error(
-            Code::Truncated,
-            format!("`{name}` has {length} bytes, its directory entry says {}", entry.size),
-        )),
-        members::Read::Malformed => Some(Finding::error(Code::CrcMismatch, format!("`{name}` does not unpack"))),
-        members::Read::Unsupported(method) => Some(Finding::warning(
-            Code::Unsupported,
-            format!("`{name}` is packed with zip method {method} and was not checked"),
-        )),
-    })
 }
 
 /// Every file that the manifest names, compared with the digest that it gives. One that is not there or of another size

@@ -8,6 +8,9 @@ use std::borrow::Cow;
 pub struct Dtype(Cow<'static, str>);
 
 impl Dtype {
+    /// The type whose every element is a pair of numbers of four bits.
+    pub const PAIRS: &str = "float4_e2m1fn_x2";
+
     /// From the name after `torch.`, aliases resolved: `half` is `float16`.
     #[must_use]
     pub fn of_torch(name: &str) -> Self {
@@ -50,6 +53,26 @@ impl Dtype {
             _ => return None,
         };
         Some(Self(Cow::Borrowed(name)))
+    }
+
+    /// The name of the typed storage class; `None` for types that stand on the untyped one.
+    #[must_use]
+    pub fn to_storage(&self) -> Option<&'static str> {
+        Some(match &*self.0 {
+            "float32" => "FloatStorage",
+            "float64" => "DoubleStorage",
+            "float16" => "HalfStorage",
+            "bfloat16" => "BFloat16Storage",
+            "int64" => "LongStorage",
+            "int32" => "IntStorage",
+            "int16" => "ShortStorage",
+            "int8" => "CharStorage",
+            "uint8" => "ByteStorage",
+            "bool" => "BoolStorage",
+            "complex64" => "ComplexFloatStorage",
+            "complex128" => "ComplexDoubleStorage",
+            _ => return None,
+        })
     }
 
     /// From a safetensors dtype.
@@ -264,6 +287,15 @@ mod tests {
             [1.0_f32, f32::NAN, f32::INFINITY, -0.0].iter().flat_map(|value| value.to_le_bytes()).collect();
         assert_eq!(Dtype::of_torch("float32").count_non_finite(&bytes), 2);
         assert_eq!(Dtype::of_torch("int32").count_non_finite(&bytes), 0);
+    }
+
+    #[test]
+    fn a_typed_storage_is_of_the_type_it_is_named_after() {
+        for name in ["float32", "float64", "float16", "bfloat16", "int64", "int8", "uint8", "bool", "complex128"] {
+            let dtype = Dtype::of_torch(name);
+            assert_eq!(Dtype::of_storage(dtype.to_storage().unwrap()), Some(dtype));
+        }
+        assert_eq!(Dtype::of_torch("uint16").to_storage(), None);
     }
 
     #[test]

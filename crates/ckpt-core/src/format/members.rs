@@ -6,7 +6,8 @@ use std::io;
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
 
-use super::zip::{Entry, Method};
+use super::zip::{self, Entry, Method};
+use crate::finding::{Code, Finding};
 use crate::read::{ReadAt, stream};
 
 /// Unpacked bytes handed on at once.
@@ -14,7 +15,7 @@ const OUTPUT_BYTES: usize = 64 << 10;
 
 /// What reading a member to its end gave.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Read {
+enum Read {
     /// As many bytes as its directory entry says, with this CRC-32.
     Whole {
         /// The checksum.
@@ -32,12 +33,7 @@ pub(super) enum Read {
 ///
 /// # Errors
 /// The source cannot be read.
-pub(super) fn read(
-    source: &dyn ReadAt,
-    entry: &Entry,
-    data_offset: u64,
-    mut each: impl FnMut(&[u8]),
-) -> io::Result<Read> {
+fn read(source: &dyn ReadAt, entry: &Entry, data_offset: u64, mut each: impl FnMut(&[u8])) -> io::Result<Read> {
     let mut hasher = crc32fast::Hasher::new();
     let mut length = 0_u64;
     let mut take = |bytes: &[u8]| {
@@ -59,6 +55,38 @@ pub(super) fn read(
         Method::Other(method) => return Ok(Read::Unsupported(method)),
     }
     Ok(if length == entry.size { Read::Whole { crc: hasher.finalize() } } else { Read::Short(length) })
+}
+
+/// Reads one member, feeds its bytes to `each` and compares it with its directory entry.
+///
+/// # Errors
+/// The source cannot be read.
+pub(super) fn checked(source: &dyn ReadAt, entry: &Entry, each: impl FnMut(&[u8])) -> io::Result<Option<Finding>> {
+    let name = &entry.name;
+    let Some(header) = zip::local_header(source, entry.header_offset)? else {
+        let message = format!("no member header for `{name}` at {}", entry.header_offset);
+        return Ok(Some(Finding::error(Code::OutOfBounds, message)));
+    };
+    if !header.is_of(entry) || header.method != entry.method.number() {
+        let message = format!("the archive's directory and the header of the member itself disagree on `{name}`");
+        return Ok(Some(Finding::error(Code::OutOfBounds, message)));
+    }
+    Ok(match read(source, entry, header.data_offset, each)? {
+        Read::Whole { crc } if entry.accepts(crc) => None,
+        Read::Whole { crc } => Some(Finding::error(
+            Code::CrcMismatch,
+            format!("`{name}` has checksum {crc:08x}, the archive says {:08x}", entry.crc),
+        )),
+        Read::Short(length) => Some(Finding::error(
+            Code::Truncated,
+            format!("`{name}` has {length} bytes, its directory entry says {}", entry.size),
+        )),
+        Read::Malformed => Some(Finding::error(Code::CrcMismatch, format!("`{name}` does not unpack"))),
+        Read::Unsupported(method) => Some(Finding::warning(
+            Code::Unsupported,
+            format!("`{name}` is packed with zip method {method} and was not checked"),
+        )),
+    })
 }
 
 struct Unpacker {

@@ -147,7 +147,7 @@ impl Inspection {
         self.prefixes = facts.prefixes;
         self.is_finished = facts.is_finished;
         self.is_mid_epoch = facts.is_mid_epoch;
-        self.class = Class::of(self.parts);
+        self.class = facts.declared.unwrap_or_else(|| Class::of(self.parts));
     }
 
     /// Fills what the content does not tell from what the name claims.

@@ -13,6 +13,7 @@ use crate::layout::{Facts, Layout};
 use crate::limits;
 use crate::metric::is_metric_name;
 use crate::read::ReadAt;
+use crate::shrink;
 
 pub(super) fn inspect(source: &dyn ReadAt) -> io::Result<Inspection> {
     let header = safetensors::read(source)?;
@@ -35,10 +36,10 @@ pub(super) fn facts(header: &Header) -> Facts {
             facts.keys.push(name.clone());
         }
     }
-    let is_optimizer = |name: &str| name.starts_with("optimizer.") || name.starts_with("optim.");
-    facts.parts.model = header.tensors.keys().any(|name| !is_optimizer(name));
-    facts.parts.optimizer = header.tensors.keys().any(|name| is_optimizer(name));
+    facts.parts.model = header.tensors.keys().any(|name| !safetensors::is_optimizer(name));
+    facts.parts.optimizer = header.tensors.keys().any(|name| safetensors::is_optimizer(name));
     facts.prefixes = crate::layout::wrapper_prefixes(&header.tensors.keys().map(String::as_str));
+    facts.declared = header.metadata.get(shrink::CLASS_FIELD).and_then(|class| shrink::declared(class));
     for (key, text) in &header.metadata {
         texts(&mut facts, key, text);
     }

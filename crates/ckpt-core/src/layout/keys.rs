@@ -2,7 +2,7 @@
 
 /// What a key holds, by its name alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     Epoch,
     Step,
     Optimizer,
@@ -77,7 +77,7 @@ const METRICS: &[&str] = &[
 const PROGRESS: &[&str] =
     &["meta", "trainer", "trainer_state", "training_state", "train_state", "state", "progress", "info", "extra_state"];
 
-pub(super) fn role(key: &str) -> Role {
+pub(crate) fn role(key: &str) -> Role {
     let lower = key.to_ascii_lowercase();
     let word = |wanted: &str| lower.split(|char: char| !char.is_ascii_alphanumeric()).any(|word| word == wanted);
     if EPOCH.contains(&lower.as_str()) {
@@ -115,7 +115,7 @@ pub(super) fn role(key: &str) -> Role {
 }
 
 /// Where a key stands among those that mean the epoch or the step: the plainest name wins.
-pub(super) fn precedence(key: &str) -> usize {
+pub(crate) fn precedence(key: &str) -> usize {
     let lower = key.to_ascii_lowercase();
     let position = |list: &[&str]| list.iter().position(|known| *known == lower);
     position(EPOCH).or_else(|| position(STEP)).unwrap_or(usize::MAX)

@@ -9,7 +9,7 @@ use crate::limits;
 use crate::metric::{Direction, Metric};
 
 pub mod hf;
-mod keys;
+pub(crate) mod keys;
 mod lightning;
 mod scalars;
 pub mod state;
@@ -188,6 +188,8 @@ pub struct Facts {
     pub tensors: TensorSummary,
     /// Its parts.
     pub parts: Parts,
+    /// The class that it declares itself to be of.
+    pub declared: Option<Class>,
     /// Prefixes that wrap every model key: `module.` from data-parallel training, `_orig_mod.` from compilation.
     pub prefixes: Vec<String>,
     /// Whether its trainer says that training is over.

@@ -13,6 +13,7 @@ use crate::format::torch::{Opened, legacy};
 use crate::ids::{Epoch, Step};
 use crate::limits;
 use crate::metric::is_metric_name;
+use crate::shrink;
 
 /// Most mappings of metrics that are looked into.
 const MAPPINGS: usize = 64;
@@ -37,12 +38,16 @@ pub fn read(opened: &Opened<'_>) -> io::Result<Facts> {
     let keys = top(pickle, &items);
     facts.keys = keys.iter().map(|(key, _)| key.clone()).collect();
     facts.layout = layout(pickle, &keys);
+    facts.declared = pickle
+        .get(root, shrink::CLASS_KEY)
+        .and_then(|class| pickle.text(class))
+        .and_then(|class| shrink::declared(&class));
     if facts.layout == Layout::StateDict {
         facts.parts.model = true;
         facts.prefixes = wrapper_prefixes(&keys.iter().map(|(key, _)| key.as_str()));
         return Ok(facts);
     }
-    let walker = Walker { pickle, tensors: &ids, visited: Cell::new(0), without: RefCell::default() };
+    let walker = Walker::new(pickle, &ids);
     parts(&walker, &keys, &mut facts);
     position(&reader, &keys, &mut facts)?;
     metrics(&reader, &keys, &mut facts)?;
@@ -62,7 +67,7 @@ pub fn read(opened: &Opened<'_>) -> io::Result<Facts> {
 }
 
 /// The top-level keys. Of one that stands there twice the last value counts, as in Python.
-fn top(pickle: &Pickle, items: &[(Value, Value)]) -> Vec<(String, Value)> {
+pub(crate) fn top(pickle: &Pickle, items: &[(Value, Value)]) -> Vec<(String, Value)> {
     let mut keys: Vec<(String, Value)> = Vec::new();
     let mut places = HashMap::new();
     for (key, value) in items.iter().take(limits::KEYS) {
@@ -89,7 +94,7 @@ fn bare_layout(pickle: &Pickle, root: Value, has_tensors: bool) -> Layout {
     }
 }
 
-fn layout(pickle: &Pickle, keys: &[(String, Value)]) -> Layout {
+pub(crate) fn layout(pickle: &Pickle, keys: &[(String, Value)]) -> Layout {
     let has = |wanted: &str| keys.iter().any(|(key, _)| key == wanted);
     if has("pytorch-lightning_version") {
         return Layout::Lightning;
@@ -132,7 +137,7 @@ fn summary(pickle: &Pickle, tensors: &Tensors) -> TensorSummary {
 }
 
 /// Finds tensors below a value, through anything, each object once.
-struct Walker<'a> {
+pub(crate) struct Walker<'a> {
     pickle: &'a Pickle,
     tensors: &'a HashSet<NodeId>,
     /// Values looked at for all keys together: keys may share what is below them.
@@ -141,8 +146,14 @@ struct Walker<'a> {
     without: RefCell<HashSet<NodeId>>,
 }
 
-impl Walker<'_> {
-    fn holds_tensor(&self, value: Value) -> bool {
+impl<'a> Walker<'a> {
+    /// One that looks for these tensors.
+    pub(crate) fn new(pickle: &'a Pickle, tensors: &'a HashSet<NodeId>) -> Self {
+        Self { pickle, tensors, visited: Cell::new(0), without: RefCell::default() }
+    }
+
+    /// Whether one of the tensors is below a value.
+    pub(crate) fn holds_tensor(&self, value: Value) -> bool {
         let mut seen = HashSet::new();
         let mut pending = vec![value];
         while let Some(value) = pending.pop() {
@@ -173,7 +184,7 @@ impl Walker<'_> {
     }
 
     /// Whether a value is an optimizer's state.
-    fn is_optimizer(&self, value: Value) -> bool {
+    pub(crate) fn is_optimizer(&self, value: Value) -> bool {
         // It has two keys, in other libraries a handful.
         let is_small = self.pickle.fields(value).is_some_and(|fields| fields.len() <= 64);
         is_small && self.pickle.get(value, "param_groups").is_some() && self.pickle.get(value, "state").is_some()

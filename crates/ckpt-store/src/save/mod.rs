@@ -135,9 +135,12 @@ impl Session {
     }
 
     /// The run that the latest checkpoint belongs to goes on, unless the policy names another.
-    fn run_id(&self, root: &Root, latest: Option<&Pointer>) -> String {
-        let going_on = || Some(root.whole(&latest?.checkpoint)?.manifest().run_id.clone());
-        self.run_id.clone().or_else(going_on).unwrap_or_else(|| self.id.clone())
+    fn run_id(&self, root: &Root, latest: Option<&Pointer>) -> Result<String> {
+        let going_on = match (&self.run_id, latest) {
+            (None, Some(latest)) => root.whole(&latest.checkpoint)?.map(|found| found.manifest().run_id.clone()),
+            _ => self.run_id.clone(),
+        };
+        Ok(going_on.unwrap_or_else(|| self.id.clone()))
     }
 }
 
@@ -190,7 +193,7 @@ impl Saver {
     pub fn latest(&self) -> Result<Option<Checkpoint>> {
         let _lock = self.root().lock()?;
         let pointers = self.root().current(std::iter::empty())?;
-        Ok(pointers.latest.and_then(|pointer| self.root().whole(&pointer.checkpoint)))
+        pointers.latest.map_or(Ok(None), |pointer| self.root().whole(&pointer.checkpoint))
     }
 
     /// The best checkpoint by a metric, among those in the root.
@@ -200,7 +203,7 @@ impl Saver {
     pub fn best(&self, metric: &str) -> Result<Option<Checkpoint>> {
         let _lock = self.root().lock()?;
         let pointers = self.root().current(std::iter::once(&metric.to_owned()))?;
-        Ok(pointers.best.get(metric).and_then(|pointer| self.root().whole(&pointer.checkpoint)))
+        pointers.best.get(metric).map_or(Ok(None), |pointer| self.root().whole(&pointer.checkpoint))
     }
 
     /// The newest checkpoint whose every byte is as it was saved, to resume from. Damaged ones are passed over, with a
@@ -210,7 +213,13 @@ impl Saver {
     /// The root cannot be read. [`ErrorKind::Corrupt`]: there are checkpoints, and none of them is whole.
     pub fn resume(&self) -> Result<Option<Checkpoint>> {
         let listing = self.root().list()?;
-        let mut found: Vec<Checkpoint> = listing.steps.iter().filter_map(|(_, name)| self.root().whole(name)).collect();
+        let whole = |name: &str| {
+            self.root().whole(name).unwrap_or_else(|error| {
+                tracing::warn!("passing over `{name}`: {error}");
+                None
+            })
+        };
+        let mut found: Vec<Checkpoint> = listing.steps.iter().filter_map(|(_, name)| whole(name)).collect();
         found.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.manifest().sequence));
         for checkpoint in found {
             match checkpoint.verify() {

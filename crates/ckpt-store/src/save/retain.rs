@@ -23,7 +23,7 @@ pub(super) fn retain(root: &Root, retention: &Retention) -> Result<Vec<String>> 
     let named = pointers.named();
     let mut items = Vec::new();
     for (step, name) in root.list()?.steps {
-        let checkpoint = root.whole(&name);
+        let checkpoint = root.whole(&name)?;
         let manifest = checkpoint.as_ref().map(Checkpoint::manifest);
         let pointers = named.iter().filter(|(_, pointer)| pointer.checkpoint == name);
         items.push(Item {

@@ -12,6 +12,7 @@ mod machine;
 mod text;
 mod value;
 mod vm;
+pub mod write;
 
 pub use value::{Node, NodeId, Object, Pickle, Span, Tricks, Value};
 pub use vm::{Broken, PickleError, PickleProblem, read, read_keeping};

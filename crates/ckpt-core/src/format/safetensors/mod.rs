@@ -37,6 +37,12 @@ impl Tensor {
     }
 }
 
+/// Whether a tensor of this name belongs to an optimizer.
+#[must_use]
+pub fn is_optimizer(name: &str) -> bool {
+    name.starts_with("optimizer.") || name.starts_with("optim.")
+}
+
 /// What a header says.
 #[derive(Clone, Debug, Default)]
 pub struct Header {
@@ -166,13 +172,24 @@ pub fn read(source: &dyn ReadAt) -> io::Result<Header> {
     Ok(check(raw, length.saturating_add(8), size))
 }
 
+/// PyTorch counts pairs of the smallest type, safetensors their halves: half as many along the last side.
+fn packed(dtype: &Dtype, mut shape: Vec<u64>) -> Vec<u64> {
+    if dtype.name() == Dtype::PAIRS
+        && let Some(last) = shape.last_mut().filter(|last| last.is_multiple_of(2))
+    {
+        *last >>= 1;
+    }
+    shape
+}
+
 fn check(raw: RawHeader, data_offset: u64, size: u64) -> Header {
     let mut findings = Vec::new();
     let mut tensors = BTreeMap::new();
     let mut ranges = Vec::with_capacity(raw.tensors.len());
     for (name, tensor) in raw.tensors {
         let (start, end) = tensor.data_offsets;
-        let tensor = Tensor { dtype: Dtype::of_safetensors(&tensor.dtype), shape: tensor.shape, start, end };
+        let dtype = Dtype::of_safetensors(&tensor.dtype);
+        let tensor = Tensor { shape: packed(&dtype, tensor.shape), dtype, start, end };
         let needs = tensor.elements().and_then(|elements| tensor.dtype.bytes(elements));
         let has = end.checked_sub(start);
         if has.is_none() || (needs.is_some() && needs != has) {

@@ -72,7 +72,7 @@ pub fn plan(entries: &[Entry<'_>], metadata: &BTreeMap<String, String>) -> Resul
         let (Some(entry), Some(size)) = (entries.get(*index), sizes.get(*index)) else { continue };
         let end = start.checked_add(*size).ok_or_else(|| too_large(entry))?;
         let dtype = entry.dtype.to_safetensors();
-        let described = json!({"dtype": dtype, "shape": entry.shape, "data_offsets": [start, end]});
+        let described = json!({"dtype": dtype, "shape": counted(entry), "data_offsets": [start, end]});
         if entry.name == "__metadata__" || fields.insert(entry.name.to_owned(), described).is_some() {
             return Err(Error::new(ErrorKind::Invalid, entry.name, "two tensors, or a reserved one, of the name"));
         }
@@ -81,6 +81,17 @@ pub fn plan(entries: &[Entry<'_>], metadata: &BTreeMap<String, String>) -> Resul
     let header = encode(&Value::Object(fields))?;
     let bytes = start.saturating_add(header.len() as u64);
     Ok(Plan { header, order, sizes, bytes })
+}
+
+/// The shape as safetensors counts it: pairs of the smallest type are two elements along the last side.
+fn counted(entry: &Entry<'_>) -> Vec<u64> {
+    let mut shape = entry.shape.to_vec();
+    if entry.dtype.name() == Dtype::PAIRS
+        && let Some(last) = shape.last_mut()
+    {
+        *last = last.saturating_mul(2);
+    }
+    shape
 }
 
 fn too_large(entry: &Entry<'_>) -> Error {
@@ -138,6 +149,17 @@ mod tests {
         assert_eq!(header.tensors["b"].dtype, long);
         let reference = safetensors::SafeTensors::deserialize(&file).unwrap();
         assert_eq!(reference.tensor("c").unwrap().shape(), [0, 5]);
+    }
+
+    #[test]
+    fn pairs_of_four_bits_are_counted_as_the_reference_counts_them() {
+        let pairs = Dtype::of_torch(Dtype::PAIRS);
+        let plan = plan(&[entry("a", &pairs, &[2, 3])], &BTreeMap::new()).unwrap();
+        let mut file = plan.header.clone();
+        file.resize(file.len() + 6, 0);
+        assert_eq!(safetensors::SafeTensors::deserialize(&file).unwrap().tensor("a").unwrap().shape(), [2, 6]);
+        let header = super::super::read(&file.as_slice()).unwrap();
+        assert_eq!((header.findings.len(), header.tensors["a"].shape.as_slice()), (0, &[2, 3][..]));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 use serde::{Deserialize, Serialize};
 
 use super::Format;
-use super::pickle::{Broken, Pickle};
+use super::pickle::{Broken, Pickle, Value};
 use super::safety::Risk;
 use crate::finding::Finding;
 
@@ -16,6 +16,7 @@ pub mod legacy;
 pub mod salvage;
 pub mod scalar;
 pub mod storages;
+pub mod strided;
 pub mod tar;
 pub mod tensor;
 
@@ -75,6 +76,15 @@ impl Opened<'_> {
     /// The tensors and storages of the state, collected once.
     pub fn tensors(&self) -> &tensor::Tensors {
         self.collected.get_or_init(|| self.pickle.as_ref().map(tensor::collect).unwrap_or_default())
+    }
+
+    /// Whether the elements stand with their last byte first: an archive tells it in a member, a stream among its facts.
+    ///
+    /// # Errors
+    /// The source cannot be read.
+    pub fn is_big_endian(&self) -> std::io::Result<bool> {
+        let is_told = |pickle: &Pickle| pickle.get(pickle.root(), "little_endian") == Some(Value::Bool(false));
+        Ok(self.storages.is_big_endian()? || self.others.iter().any(is_told))
     }
 
     fn unusable(format: Format, finding: Finding) -> Self {

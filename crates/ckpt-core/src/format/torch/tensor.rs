@@ -64,6 +64,18 @@ impl TensorRef {
         self.bytes_in_storage().is_some_and(|(_, end)| end <= has)
     }
 
+    /// Whether its elements follow each other in its storage in the order of their indices.
+    #[must_use]
+    pub fn is_contiguous(&self) -> bool {
+        let mut expected = 1_u64;
+        self.shape.contains(&0)
+            || self.shape.iter().zip(&self.strides).rev().filter(|(side, _)| **side != 1).all(|(side, stride)| {
+                let is_next = *stride == expected;
+                expected = expected.saturating_mul(*side);
+                is_next
+            })
+    }
+
     /// The range of its storage in which its elements lie, as first byte and the byte after the last; `None` when it
     /// has no elements, or no storage, or is beyond counting.
     #[must_use]
@@ -205,6 +217,53 @@ fn rebuilt_from_type(pickle: &Pickle, arguments: &[Value]) -> Option<TensorRef> 
         return None;
     }
     on_storage(pickle, pickle.sequence(*inner)?, None)
+}
+
+/// The tensor that a value is, when its elements stand in one storage as they are: none that is sparse, nested, quantised,
+/// without data, conjugated in place, or a view of a view as PyTorch 0.4 wrote it.
+#[must_use]
+pub fn plain(pickle: &Pickle, value: Value) -> Option<TensorRef> {
+    let mut value = value;
+    for _ in 0..4 {
+        let (name, arguments) = rebuilder(pickle, value)?;
+        let (name, arguments) = match (&*name, arguments) {
+            ("_rebuild_from_type_v2" | "_rebuild_from_type", [function, _, inner, ..]) => {
+                let (module, name) = pickle.global(*function)?;
+                if module != "torch._utils" {
+                    return None;
+                }
+                (name, pickle.sequence(*inner)?)
+            }
+            _ => (name, arguments),
+        };
+        let metadata = match &*name {
+            "_rebuild_parameter" | "_rebuild_parameter_with_state" => {
+                value = *arguments.first()?;
+                continue;
+            }
+            "_rebuild_tensor" => None,
+            "_rebuild_tensor_v2" => arguments.get(6),
+            "_rebuild_tensor_v3" => arguments.get(7),
+            _ => return None,
+        };
+        // What it names is done to the elements when they are read.
+        let does_more =
+            |value: &Value| *value != Value::None && pickle.items(*value).is_none_or(|items| !items.is_empty());
+        if metadata.is_some_and(does_more) {
+            return None;
+        }
+        if is_view_of_view(pickle, *arguments.first()?) {
+            return None;
+        }
+        let tensor = leaf(pickle, &name, arguments)?;
+        return (tensor.strides.len() == tensor.shape.len()).then_some(tensor);
+    }
+    None
+}
+
+fn is_view_of_view(pickle: &Pickle, storage: Value) -> bool {
+    let Some(Node::Persistent(id)) = pickle.node(storage) else { return false };
+    pickle.sequence(*id).and_then(|id| id.get(5)).is_some_and(|view| *view != Value::None)
 }
 
 /// Every tensor and every storage of a pickle.

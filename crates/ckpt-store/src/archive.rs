@@ -20,7 +20,7 @@ struct Entry {
 }
 
 /// An archive that is being written.
-pub(super) struct Archive<'a> {
+pub(crate) struct Archive<'a> {
     out: &'a mut dyn Write,
     path: &'a Path,
     position: u64,
@@ -29,7 +29,7 @@ pub(super) struct Archive<'a> {
 
 impl<'a> Archive<'a> {
     /// An empty one; `path` is what errors are about.
-    pub(super) fn new(out: &'a mut dyn Write, path: &'a Path) -> Self {
+    pub(crate) fn new(out: &'a mut dyn Write, path: &'a Path) -> Self {
         Self { out, path, position: 0, entries: Vec::new() }
     }
 
@@ -39,23 +39,20 @@ impl<'a> Archive<'a> {
         Ok(())
     }
 
-    /// A member as PyTorch's writer makes it: sizes and checksum in a descriptor after the bytes, a padding field before.
-    pub(super) fn member(
+    /// A member with the bytes of `from`.
+    pub(crate) fn member(
         &mut self,
         name: &str,
         from: &dyn ReadAt,
         from_path: &Path,
         advance: &dyn Fn(u64),
     ) -> Result<()> {
-        let (offset, size) = (self.position, from.size());
-        let header = local_header(name, size, offset).ok_or_else(|| too_long(self.path))?;
-        self.put(&header)?;
-        let mut hasher = crc32fast::Hasher::new();
+        let size = from.size();
+        let mut member = self.begin(name, size)?;
         let mut written = Ok(());
         let is_whole = stream(from, 0, size, |part| {
-            hasher.update(part);
             if written.is_ok() {
-                written = self.put(part);
+                written = member.put(part);
             }
             advance(part.len() as u64);
         })
@@ -64,14 +61,21 @@ impl<'a> Archive<'a> {
         if !is_whole {
             return Err(Error::new(ErrorKind::Incomplete, from_path, "it became shorter while it was read:"));
         }
-        let crc = hasher.finalize();
-        self.put(&descriptor(crc, size, offset))?;
-        self.entries.push(Entry { name: name.to_owned(), crc, size, offset });
-        Ok(())
+        member.end()
+    }
+
+    /// Begins a member of exactly `size` bytes, as PyTorch's writer makes it: sizes and checksum in a descriptor after the
+    /// bytes, a padding field before.
+    pub(crate) fn begin<'b>(&'b mut self, name: &str, size: u64) -> Result<Member<'a, 'b>> {
+        let offset = self.position;
+        let header = local_header(name, size, offset).ok_or_else(|| too_long(self.path))?;
+        self.put(&header)?;
+        let entry = Entry { name: name.to_owned(), crc: 0, size, offset };
+        Ok(Member { start: self.position, archive: self, entry, hasher: crc32fast::Hasher::new() })
     }
 
     /// Writes the directory.
-    pub(super) fn finish(mut self) -> Result<()> {
+    pub(crate) fn finish(mut self) -> Result<()> {
         let start = self.position;
         let entries = std::mem::take(&mut self.entries);
         for entry in &entries {
@@ -79,6 +83,35 @@ impl<'a> Archive<'a> {
             self.put(&record)?;
         }
         self.put(&end(entries.len() as u64, start, self.position - start))
+    }
+}
+
+/// A member that is being written.
+pub(crate) struct Member<'a, 'b> {
+    archive: &'b mut Archive<'a>,
+    entry: Entry,
+    start: u64,
+    hasher: crc32fast::Hasher,
+}
+
+impl Member<'_, '_> {
+    /// Writes its next bytes.
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hasher.update(bytes);
+        self.archive.put(bytes)
+    }
+
+    /// Ends it.
+    pub(crate) fn end(self) -> Result<()> {
+        let Self { archive, mut entry, start, hasher } = self;
+        if archive.position - start != entry.size {
+            let message = format!("{} bytes were announced of `{}` and others written to", entry.size, entry.name);
+            return Err(Error::new(ErrorKind::Internal, archive.path, message));
+        }
+        entry.crc = hasher.finalize();
+        archive.put(&descriptor(entry.crc, entry.size, entry.offset))?;
+        archive.entries.push(entry);
+        Ok(())
     }
 }
 

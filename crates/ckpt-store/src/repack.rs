@@ -13,14 +13,11 @@ use ckpt_core::members::Members;
 use ckpt_core::progress::{Progress, Unit};
 use ckpt_core::read::ReadAt;
 
+use crate::archive::Archive;
 use crate::atomic::{self, Replacing, Temporary};
 use crate::error::{Error, Result};
 use crate::fs::{self, DirectoryMembers, FileReader, Occupant, Sink};
 use crate::inspect::{self, parent};
-
-mod archive;
-
-use archive::Archive;
 
 const BUFFER_BYTES: usize = 1 << 20;
 

@@ -1,0 +1,28 @@
+//! `ckpt convert`
+
+use ckpt_store::shrink;
+use clap::Args;
+
+use super::compact::Files;
+use super::progress;
+use crate::config::Settings;
+use crate::error::Result;
+use crate::output::Output;
+use crate::signals::clean_up_when_stopped;
+
+/// Arguments of `ckpt convert`.
+#[derive(Debug, Args)]
+pub(crate) struct Convert {
+    #[command(flatten)]
+    files: Files,
+}
+
+impl Convert {
+    pub(crate) fn run(&self, settings: &Settings, out: &Output) -> Result<u8> {
+        clean_up_when_stopped();
+        let Files { from, to, .. } = &self.files;
+        let outcome =
+            shrink::convert(from, to, &self.files.options(false), &progress(settings)).map_err(Files::failure)?;
+        Ok(self.files.report("ckpt.convert/1", &outcome, out))
+    }
+}
