@@ -18,6 +18,7 @@
 //! # Ok::<(), ckpt_store::Error>(())
 //! ```
 
+pub mod adopt;
 pub mod atomic;
 pub mod error;
 pub mod fetch;

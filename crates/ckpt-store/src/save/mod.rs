@@ -57,9 +57,10 @@ mod crash;
 
 pub use background::Ticket;
 pub use commit::Committed;
+pub(crate) use commit::now_ns;
 pub use draft::Tensor;
 pub use pointers::Tracked;
-pub(crate) use root::LOCK;
+pub(crate) use root::{LOCK, pointed_at};
 
 use background::Background;
 use draft::{Draft, Source};
@@ -246,6 +247,15 @@ impl Saver {
     pub fn begin<'a>(&self, step: Step) -> Result<PendingSave<'_, 'a>> {
         self.background.check()?;
         Ok(PendingSave { saver: self, draft: Draft::new(step) })
+    }
+
+    /// Prunes the root now, and not off the step path as [`Policy::retention`] does; gives the names of what went.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`]: the rules do not fit what is there, see [`prune::plan`]. The system refuses.
+    pub fn prune(&self, retention: &Retention) -> Result<Vec<String>> {
+        self.background.wait_for_all();
+        retain::retain(self.root(), retention)
     }
 
     /// Waits until everything is written.

@@ -14,7 +14,7 @@ use crate::{atomic, pins};
 ///
 /// What a pointer or a pin names stays, and so does the latest whole one, whatever the rules say.
 pub(super) fn retain(root: &Root, retention: &Retention) -> Result<Vec<String>> {
-    if !retention.has_rules() && retention.max_bytes.is_none() {
+    if *retention == Retention::default() {
         return Ok(Vec::new());
     }
     let lock = root.lock()?;

@@ -48,6 +48,30 @@ pub(super) struct Listing {
     replaced: Vec<String>,
 }
 
+/// The checkpoints of a directory that pointer files name, each with the names of those. Where links are not kept, nothing
+/// else says so. Whether what a pointer says is true is not looked at.
+pub(crate) fn pointed_at(directory: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut pointed: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, _) in fs::list(directory)? {
+        let Ok(name) = name.into_string() else { continue };
+        let Some(pointer_name) = name.strip_suffix(".json") else { continue };
+        if pointer_name != LATEST && manifest::metric_of(pointer_name).is_none() {
+            continue;
+        }
+        // What is too large or no file is none of our pointers.
+        match fs::read(&directory.join(&name), POINTER_BYTES) {
+            Ok(bytes) => {
+                if let Ok(pointer) = Pointer::parse(&bytes) {
+                    pointed.entry(pointer.checkpoint).or_default().push(pointer_name.to_owned());
+                }
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(pointed)
+}
+
 impl Root {
     /// Opens a root, makes it where it is missing, cleans what dead savers left, and mends the pointers.
     pub(super) fn open(path: &Path, tracked: Tracked) -> Result<(Self, Pointers)> {
