@@ -116,6 +116,25 @@ fn after_going_back_the_latest_is_the_last_one_saved() {
 }
 
 #[test]
+fn a_commit_after_going_back_whose_saver_died_before_the_pointers_is_taken_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let saver = Saver::open(root, Policy::default()).unwrap();
+    for step in [100, 200] {
+        save(&saver, step, 0.5).unwrap();
+    }
+    // The pointer file as it was, with its time.
+    std::fs::hard_link(root.join("latest.json"), root.join("kept")).unwrap();
+    save(&saver, 150, 0.1).unwrap();
+    std::fs::rename(root.join("kept"), root.join("latest.json")).unwrap();
+    let saver = Saver::open(root, Policy::default()).unwrap();
+    assert_eq!(step(saver.latest().unwrap()), Some(150));
+    assert_eq!(linked(root, "latest"), "step-00000150");
+    save(&saver, 160, 0.1).unwrap();
+    assert_eq!(saver.latest().unwrap().unwrap().manifest().sequence, 4, "no number is given twice");
+}
+
+#[test]
 fn lost_broken_and_lying_pointers_are_found_anew() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();

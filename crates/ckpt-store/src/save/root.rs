@@ -171,12 +171,17 @@ impl Root {
     fn mend(&self, listing: &Listing, known: Option<&Pointers>) -> Result<Pointers> {
         let is_tracked = |metric: &str| self.tracked.contains(metric) || listing.metrics.iter().any(|m| m == metric);
         let mut mended = known.cloned().unwrap_or_default();
-        // A saver that died between the commit and the pointers leaves a checkpoint that no pointer knows.
+        // A saver that died between the commit and the pointers leaves a checkpoint that no pointer knows: one of a later
+        // step or, after training went back, one that was written after the pointer.
         let after = mended.latest.as_ref().map(|latest| latest.step);
-        let unknown = listing.steps.iter().filter(|(step, _)| after.is_none_or(|after| *step > after));
+        let pointed_ns = fs::status(&self.file_of(LATEST)).map_or(i64::MIN, |status| status.modified_ns);
+        let is_written_later =
+            |name: &str| fs::status(&self.path.join(name)).is_ok_and(|status| status.modified_ns >= pointed_ns);
         let mut found: Vec<(&String, Checkpoint)> = Vec::new();
-        for (_, name) in unknown {
-            found.extend(self.whole(name)?.map(|checkpoint| (name, checkpoint)));
+        for (step, name) in &listing.steps {
+            if after.is_none_or(|after| *step > after) || is_written_later(name) {
+                found.extend(self.whole(name)?.map(|checkpoint| (name, checkpoint)));
+            }
         }
         found.sort_by_key(|(_, checkpoint)| (checkpoint.manifest().sequence, checkpoint.manifest().created_ns));
         for (name, checkpoint) in &found {
