@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::path::Path;
 
 use rustix::io::Errno;
 
@@ -58,6 +59,16 @@ pub(crate) fn point() -> io::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Counts one removal. One that fails has begun: of a directory, files are gone.
+pub(crate) fn point_of_removal(path: &Path) -> io::Result<()> {
+    point().inspect_err(|_| {
+        for entry in std::fs::read_dir(path).into_iter().flatten().flatten().take(2) {
+            // What is no file goes later.
+            std::fs::remove_file(entry.path()).ok();
+        }
+    })
 }
 
 /// Counts one write of `count` bytes; tells how many of them the system takes.
