@@ -13,6 +13,7 @@ use ckpt_core::inspect::index_shards;
 use ckpt_core::progress::{Progress, Unit};
 use ckpt_core::prune::{self, Item, PrunePlan, Retention, Soundness};
 use ckpt_core::select::NamePattern;
+use ckpt_core::select::{Choice, Criteria, select};
 use ckpt_core::verify::{Expectations, Verified};
 use ckpt_core::{limits, name};
 
@@ -94,8 +95,14 @@ pub fn plan(verified: &[Verified], rules: &Rules<'_>) -> Result<Vec<Pruning>> {
         let pointed = save::pointed_at(directory)?;
         let foreign = foreign(&found)?;
         let (mut items, mut seen) = (Vec::new(), BTreeMap::new());
-        for verified in found.into_iter().filter(|verified| rules.are_about(&verified.candidate.name())) {
+        let found: Vec<&Verified> =
+            found.into_iter().filter(|verified| rules.are_about(&verified.candidate.name())).collect();
+        let resumed = resumed(&found)?;
+        for verified in found {
             let mut item = Item::of(verified);
+            if resumed.as_ref() == Some(&verified.candidate.path) {
+                item.pointers.push("ckpt latest".to_owned());
+            }
             let file_name = verified.candidate.name();
             let paths = paths(verified, &foreign)?;
             let own = paths.iter().skip(1).map(|path| ckpt_core::candidate::file_name(path));
@@ -158,6 +165,14 @@ impl Rules<'_> {
 
 fn shards(index: &Path) -> Result<BTreeSet<String>> {
     Ok(index_shards(&fs::read(index, limits::INDEX_BYTES)?).into_iter().collect())
+}
+
+/// The one from which training would go on now. Where some tell their step and others only an epoch or a commit, that is
+/// for `select` to say.
+fn resumed(found: &[&Verified]) -> Result<Option<PathBuf>> {
+    let criteria = Criteria { choice: Choice::Latest, ..Criteria::default() };
+    let selection = select(found.iter().map(|verified| (*verified).clone()).collect(), &criteria)?;
+    Ok(selection.selected().map(|chosen| chosen.candidate.path.clone()))
 }
 
 /// What an index names and what does not go with it: the shards of more than one index, and what is a checkpoint itself.

@@ -280,7 +280,7 @@ fn keep_last(entries: &mut [Entry], retention: &Retention) {
         let sort = valid(entries, known);
         let all = sort.len();
         for entry in sort.into_iter().take(count) {
-            entry.rules.push(format!("last {count} of {all}"));
+            entry.rules.push(format!("last {} of {all}", count.min(all)));
         }
     }
 }
