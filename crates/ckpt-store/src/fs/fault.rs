@@ -1,4 +1,5 @@
 //! Tests only: makes the n-th operation of this thread fail, as a failing disk or a dying process would.
+#![expect(clippy::disallowed_methods, reason = "it does what the door would do")]
 
 use std::cell::Cell;
 use std::io;
