@@ -167,7 +167,6 @@ pub fn nested(pickle: &Pickle) -> Nested {
     let is_handed_on = |value: &Value| matches!(value, Value::Node(id) if loaders.contains(id));
     for (_, node) in pickle.nodes() {
         found.has_unread |= match node {
-            Node::List(values) | Node::Tuple(values) | Node::Set(values) => values.iter().any(is_handed_on),
             Node::Dict(items) => items.iter().any(|(key, value)| is_handed_on(key) || is_handed_on(value)),
             Node::Object(object) => {
                 let is_call = is_handed_on(&object.callable);
@@ -177,23 +176,27 @@ pub fn nested(pickle: &Pickle) -> Nested {
                     let is_new = argument.is_none_or(|span| read.insert(span));
                     found.has_unread |= is_new && !read_nested(pickle, object, &mut found.pickles);
                 }
-                let values = object.items.iter().flat_map(|(key, value)| [key, value]).chain(&object.elements);
-                [&object.arguments, &object.state].into_iter().chain(values).any(is_handed_on)
+                let values = object.items().iter().flat_map(|(key, value)| [key, value]).chain(object.elements());
+                is_handed_on(&object.arguments) || is_handed_on(&object.state()) || values.into_iter().any(is_handed_on)
             }
-            _ => false,
+            node => pickle.elements(node).is_some_and(|elements| elements.iter().any(is_handed_on)),
         };
     }
     found
 }
 
 fn is_loader(pickle: &Pickle, id: NodeId) -> bool {
-    pickle.global(Value::Node(id)).is_some_and(|(module, name)| (&*module, &*name) == LOADER)
+    let (module, name) = LOADER;
+    pickle.global_bytes(Value::Node(id)) == Some((module.as_bytes(), name.as_bytes()))
 }
 
 /// Reads what one call would load; false when a part of it could not be read.
 fn read_nested(pickle: &Pickle, call: &Object, found: &mut Vec<Pickle>) -> bool {
-    let Some(Node::Tuple(arguments)) = pickle.node(call.arguments) else { return false };
-    let Some(bytes) = arguments.first().and_then(|bytes| pickle.bytes(*bytes)) else { return false };
+    let Some(arguments @ Node::Tuple(_)) = pickle.node(call.arguments) else { return false };
+    let Some(bytes) = pickle.elements(arguments).and_then(<[Value]>::first).and_then(|bytes| pickle.bytes(*bytes))
+    else {
+        return false;
+    };
     let mut rest: &[u8] = &bytes;
     if rest.starts_with(&zip::LOCAL_HEADER) {
         let Ok(opened) = archive::open(&rest) else { return false };
