@@ -27,6 +27,11 @@ pub(super) struct Machine {
 
 pub(super) type Step<T> = Result<T, PickleProblem>;
 
+/// Bytes of a pickle for each node, each memo slot and each element of a tuple, in a state of tensors.
+const BYTES_PER_VALUE: usize = 8;
+/// Most bytes of a pickle for which room is made before it is read.
+const FORESEEN_BYTES: usize = 1 << 20;
+
 /// `None` from the cursor means that the bytes ended.
 pub(super) fn need<T>(value: Option<T>) -> Step<T> {
     value.ok_or(PickleProblem::Truncated)
@@ -58,14 +63,15 @@ pub(super) fn pairs(values: &[Value]) -> Step<impl ExactSizeIterator<Item = (Val
 impl Machine {
     /// A machine for a pickle of `base` bytes: spans from there on lie in what is decoded.
     pub(super) fn new(base: usize) -> Self {
+        let expected = base.min(FORESEEN_BYTES) / BYTES_PER_VALUE;
         Self {
             decoded: Vec::new(),
             base,
-            nodes: Vec::new(),
-            elements: Vec::new(),
+            nodes: Vec::with_capacity(expected),
+            elements: Vec::with_capacity(expected),
             stack: Vec::new(),
             marks: Vec::new(),
-            memo: Vec::new(),
+            memo: Vec::with_capacity(expected),
             sparse_memo: BTreeMap::new(),
             values: 0,
             protocol: 0,
@@ -74,9 +80,14 @@ impl Machine {
         }
     }
 
-    pub(super) fn is_too_large(&self) -> bool {
+    /// Whether containers hold too many values. One opcode may put any number into them.
+    pub(super) fn holds_too_many(&self) -> bool {
         self.values > limits::PICKLE_VALUES
-            || self.nodes.len() > limits::PICKLE_NODES
+    }
+
+    /// Whether there is too much of anything else.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.nodes.len() > limits::PICKLE_NODES
             || self.stack.len() > limits::PICKLE_STACK
             || self.memo.len() > limits::PICKLE_MEMO
             || self.sparse_memo.len() > limits::PICKLE_MARKS

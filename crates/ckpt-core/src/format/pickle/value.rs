@@ -40,7 +40,6 @@ pub enum Value {
 /// A state has eight for each tensor, tuples and calls most of them. So what is rare stands in a box, and the elements of
 /// all tuples stand in one buffer: a node takes no more room than a [`Value`].
 #[derive(Clone, Debug)]
-#[expect(clippy::box_collection, reason = "a node of 16 bytes in place of 32")]
 pub enum Node {
     /// A list.
     List(Box<Vec<Value>>),

@@ -87,10 +87,13 @@ pub fn read_keeping(source: Vec<u8>) -> Result<Pickle, Broken> {
     }
 }
 
+/// One opcode adds one or two to what [`Machine::is_too_large`] looks at.
+const OPCODES_BETWEEN_CHECKS: usize = 64;
+
 impl Machine {
     /// All opcodes up to `STOP`, which gives the root.
     fn run(&mut self, cursor: &mut Cursor<'_>) -> Result<Value, PickleError> {
-        loop {
+        for count in 1_usize.. {
             let offset = cursor.position();
             let fail = |problem| PickleError { problem, offset };
             let opcode = cursor.u8().ok_or_else(|| fail(PickleProblem::Truncated))?;
@@ -98,10 +101,11 @@ impl Machine {
                 return self.pop().map_err(fail);
             }
             self.step(opcode, cursor).map_err(fail)?;
-            if self.is_too_large() {
+            if self.holds_too_many() || (count % OPCODES_BETWEEN_CHECKS == 0 && self.is_too_large()) {
                 return Err(fail(PickleProblem::TooLarge));
             }
         }
+        Err(PickleError { problem: PickleProblem::TooLarge, offset: cursor.position() })
     }
 
     /// One opcode that is not `STOP`.
@@ -145,15 +149,15 @@ impl Machine {
     }
 
     fn memo_step(&mut self, opcode: u8, cursor: &mut Cursor<'_>) -> Step<()> {
-        let index = match opcode {
-            b'q' | b'h' => u32::from(need(cursor.u8())?),
-            b'r' | b'j' => need(cursor.u32())?,
-            0x94 => self.next_memo()?,
-            _ => decimal(need(cursor.line())?).ok_or(PickleProblem::BadArgument)?,
-        };
+        let written = |line| decimal(line).ok_or(PickleProblem::BadArgument);
         match opcode {
-            b'p' | b'q' | b'r' | 0x94 => self.remember(index),
-            _ => self.recall(index),
+            b'q' => self.remember(u32::from(need(cursor.u8())?)),
+            b'r' => self.remember(need(cursor.u32())?),
+            0x94 => self.remember(self.next_memo()?),
+            b'p' => self.remember(written(need(cursor.line())?)?),
+            b'h' => self.recall(u32::from(need(cursor.u8())?)),
+            b'j' => self.recall(need(cursor.u32())?),
+            _ => self.recall(written(need(cursor.line())?)?),
         }
     }
 

@@ -158,7 +158,8 @@ pub struct Nested {
 /// The pickles inside a pickle: PyTorch's tensors put a whole stream into `torch.storage._load_from_bytes(b"…")`.
 #[must_use]
 pub fn nested(pickle: &Pickle) -> Nested {
-    let loaders: HashSet<NodeId> = pickle.nodes().map(|(id, _)| id).filter(|id| is_loader(pickle, *id)).collect();
+    let loaders: HashSet<NodeId> =
+        pickle.nodes().filter(|(_, node)| is_loader(pickle, node)).map(|(id, _)| id).collect();
     let mut found = Nested::default();
     if loaders.is_empty() {
         return found;
@@ -185,9 +186,9 @@ pub fn nested(pickle: &Pickle) -> Nested {
     found
 }
 
-fn is_loader(pickle: &Pickle, id: NodeId) -> bool {
-    let (module, name) = LOADER;
-    pickle.global_bytes(Value::Node(id)) == Some((module.as_bytes(), name.as_bytes()))
+fn is_loader(pickle: &Pickle, node: &Node) -> bool {
+    let Node::Global(global) = node else { return false };
+    (pickle.span(global.module), pickle.span(global.name)) == (LOADER.0.as_bytes(), LOADER.1.as_bytes())
 }
 
 /// Reads what one call would load; false when a part of it could not be read.

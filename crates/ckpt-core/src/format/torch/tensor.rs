@@ -159,7 +159,7 @@ fn on_storage(pickle: &Pickle, arguments: &[Value], explicit: Option<Value>) -> 
 }
 
 /// The name under `torch._utils` or `torch._tensor` that an object calls, and with what.
-fn rebuilder<'a>(pickle: &'a Pickle, value: Value) -> Option<(&'a [u8], &'a [Value])> {
+fn rebuilder(pickle: &Pickle, value: Value) -> Option<(&[u8], &[Value])> {
     let Some(Node::Object(object)) = pickle.node(value) else { return None };
     let (module, name) = pickle.global_bytes(object.callable)?;
     matches!(module, b"torch._utils" | b"torch._tensor").then(|| (name, pickle.arguments(object)))
@@ -287,7 +287,8 @@ pub fn collect(pickle: &Pickle) -> Tensors {
 
 /// Every storage, in the order of the file, as often as it is referred to.
 pub fn storages(pickle: &Pickle) -> impl Iterator<Item = StorageRef> {
-    pickle.nodes().filter_map(|(id, _)| storage(pickle, Value::Node(id)))
+    let references = pickle.nodes().filter(|(_, node)| matches!(node, Node::Persistent(_)));
+    references.filter_map(|(id, _)| storage(pickle, Value::Node(id)))
 }
 
 /// Every tensor, in the order of the file, each once. What a composite tensor is made of is not among them.
@@ -297,7 +298,8 @@ pub fn tensors(pickle: &Pickle) -> impl Iterator<Item = (NodeId, TensorRef)> {
         Role::Tensor(tensor) | Role::Composite(tensor) => Some((id, tensor)),
         Role::Wrapper(arguments) => rebuilt_from_type(pickle, arguments).map(|tensor| (id, tensor)),
     };
-    pickle.nodes().map(|(id, _)| id).filter(move |id| !inside.contains(id)).filter_map(tensor)
+    let calls = pickle.nodes().filter(|(_, node)| matches!(node, Node::Object(_))).map(|(id, _)| id);
+    calls.filter(move |id| !inside.contains(id)).filter_map(tensor)
 }
 
 fn composite_parts(pickle: &Pickle) -> HashSet<NodeId> {
