@@ -173,9 +173,10 @@ impl<'a> Walker<'a> {
             match self.pickle.node(value) {
                 Some(Node::Dict(items)) => pending.extend(items.iter().map(|(_, value)| value)),
                 Some(Node::Object(object)) => {
-                    pending.extend([object.arguments, object.state()]);
-                    pending.extend(object.items().iter().map(|(_, value)| value));
-                    pending.extend(object.elements());
+                    let contents = self.pickle.contents(object);
+                    pending.extend([object.arguments(), contents.state]);
+                    pending.extend(contents.items.iter().map(|(_, value)| value));
+                    pending.extend(&contents.elements);
                 }
                 Some(node) => pending.extend(self.pickle.elements(node).unwrap_or_default()),
                 None => {}

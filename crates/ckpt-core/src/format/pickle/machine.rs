@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::value::{Global, Node, NodeId, Object, Run, Span, Tricks, Value};
+use super::value::{Contents, Global, NO_CONTENTS, Node, NodeId, Object, Run, Span, Tricks, Value};
 use super::vm::PickleProblem;
 use crate::limits;
 use crate::read::Cursor;
@@ -15,6 +15,7 @@ pub(super) struct Machine {
     pub(super) nodes: Vec<Node>,
     /// The elements of all tuples.
     pub(super) elements: Vec<Value>,
+    pub(super) contents: Vec<Contents>,
     pub(super) stack: Vec<Value>,
     pub(super) marks: Vec<usize>,
     pub(super) memo: Vec<Value>,
@@ -52,6 +53,15 @@ pub(super) fn node_mut<'n>(nodes: &'n mut [Node], value: Option<&Value>) -> Step
     }
 }
 
+/// What is put into an object, from the first time on.
+pub(super) fn contents_mut<'c>(all: &'c mut Vec<Contents>, object: &mut Object) -> Step<&'c mut Contents> {
+    if object.contents as usize >= all.len() {
+        object.contents = narrow(all.len())?;
+        all.push(NO_CONTENTS.clone());
+    }
+    all.get_mut(object.contents as usize).ok_or(PickleProblem::TooLarge)
+}
+
 /// Keys and values that take turns.
 pub(super) fn pairs(values: &[Value]) -> Step<impl ExactSizeIterator<Item = (Value, Value)>> {
     match values.as_chunks::<2>() {
@@ -69,6 +79,7 @@ impl Machine {
             base,
             nodes: Vec::with_capacity(expected),
             elements: Vec::with_capacity(expected),
+            contents: Vec::new(),
             stack: Vec::new(),
             marks: Vec::new(),
             memo: Vec::with_capacity(expected),
@@ -139,7 +150,7 @@ impl Machine {
         let (below, new) = self.stack.split_at_checked(start).ok_or(PickleProblem::BadStack)?;
         match node_mut(&mut self.nodes, below.last())? {
             Node::List(elements) | Node::Set(elements) => elements.extend_from_slice(new),
-            Node::Object(object) => object.contents().elements.extend_from_slice(new),
+            Node::Object(object) => contents_mut(&mut self.contents, object)?.elements.extend_from_slice(new),
             _ => return Err(PickleProblem::BadStack),
         }
         self.stack.truncate(start);
@@ -153,7 +164,7 @@ impl Machine {
         let new = pairs(new)?;
         match node_mut(&mut self.nodes, below.last())? {
             Node::Dict(items) => items.extend(new),
-            Node::Object(object) => object.contents().items.extend(new),
+            Node::Object(object) => contents_mut(&mut self.contents, object)?.items.extend(new),
             _ => return Err(PickleProblem::BadStack),
         }
         self.stack.truncate(start);
@@ -234,15 +245,17 @@ impl Machine {
     }
 
     pub(super) fn object(&mut self, callable: Value, arguments: Value, source: &[u8]) -> Step<()> {
-        self.tricks.computed_call |= self.calls_unnamed(callable, arguments, source);
-        let items = self.items_of(callable, arguments, source);
+        let name = self.name_of(callable, source);
+        let is_unnamed = self.calls_unnamed(name, arguments);
+        let items = self.items_of(name.unwrap_or_default(), arguments);
+        self.tricks.computed_call |= is_unnamed;
         self.values = self.values.saturating_add(items.len().saturating_mul(2));
         self.objects = self.objects.saturating_add(1);
-        let mut object = Object { callable, arguments, contents: None };
+        let mut object = Object::new(callable, arguments);
         if !items.is_empty() {
-            object.contents().items = items;
+            contents_mut(&mut self.contents, &mut object)?.items = items;
         }
-        self.push_node(Node::Object(Box::new(object)))
+        self.push_node(Node::Object(object))
     }
 
     fn node(&self, value: Value) -> Option<&Node> {
@@ -275,11 +288,8 @@ impl Machine {
 
     /// Whether what is called is anything but an imported name: the result of another call, for one. Some imported names
     /// call their first argument.
-    fn calls_unnamed(&self, callable: Value, arguments: Value, source: &[u8]) -> bool {
-        if self.imported(callable).is_none() {
-            return true;
-        }
-        let name = self.name_of(callable, source).unwrap_or_default();
+    fn calls_unnamed(&self, name: Option<&[u8]>, arguments: Value) -> bool {
+        let Some(name) = name else { return true };
         if !matches!(
             name,
             b"_rebuild_from_type_v2" | b"_rebuild_from_type" | b"_reconstructor" | b"__newobj__" | b"defaultdict"
@@ -294,13 +304,12 @@ impl Machine {
     }
 
     /// What a mapping is born with: `OrderedDict([[key, value], …])`, as Python 2 wrote it, and `Counter({…})`.
-    pub(super) fn items_of(&self, callable: Value, arguments: Value, source: &[u8]) -> Vec<(Value, Value)> {
+    fn items_of(&self, name: &[u8], arguments: Value) -> Vec<(Value, Value)> {
         let node = |value: Value| self.node(value);
-        let Some(Node::Tuple(arguments)) = node(arguments) else { return Vec::new() };
-        let name = self.name_of(callable, source).unwrap_or_default();
         if !matches!(name, b"OrderedDict" | b"Counter" | b"dict") {
             return Vec::new();
         }
+        let Some(Node::Tuple(arguments)) = node(arguments) else { return Vec::new() };
         match arguments.of(&self.elements).first().and_then(|first| node(*first)) {
             Some(Node::Dict(items)) => items.to_vec(),
             Some(Node::List(pairs)) => pairs

@@ -54,7 +54,7 @@ pub enum Node {
     /// A name that Python would import.
     Global(Box<Global>),
     /// A call or an instance that Python would make.
-    Object(Box<Object>),
+    Object(Object),
     /// A reference that the loader resolves: PyTorch's storages.
     Persistent(Value),
 }
@@ -78,21 +78,34 @@ pub struct Global {
 }
 
 /// A call or an instance that Python would make, recorded and not made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Object {
-    /// What would be called: normally a [`Node::Global`].
-    pub callable: Value,
-    /// The arguments, normally a tuple.
-    pub arguments: Value,
-    pub(super) contents: Option<Box<Contents>>,
+    pub(super) callable: NodeId,
+    pub(super) arguments: NodeId,
+    pub(super) contents: u32,
 }
 
-/// What would be put into an object once it is made. Most are tensors and get nothing.
+/// What would be put into an object once it is made.
 #[derive(Clone, Debug)]
-pub(super) struct Contents {
-    pub(super) state: Value,
-    pub(super) items: Vec<(Value, Value)>,
-    pub(super) elements: Vec<Value>,
+pub struct Contents {
+    /// What `BUILD` would hand to `__setstate__` or merge into the instance's attributes.
+    pub state: Value,
+    /// Items that would be set on it: the contents of an `OrderedDict`.
+    pub items: Vec<(Value, Value)>,
+    /// Elements that would be appended or added to it.
+    pub elements: Vec<Value>,
+}
+
+/// What most objects get: tensors among them.
+pub(super) static NO_CONTENTS: Contents = Contents { state: Value::None, items: Vec::new(), elements: Vec::new() };
+
+impl NodeId {
+    /// Stands for a value that is no node, where only nodes matter: no pickle has as many.
+    const NONE: Self = Self(u32::MAX);
+
+    fn of(value: Value) -> Self {
+        if let Value::Node(id) = value { id } else { Self::NONE }
+    }
 }
 
 impl Run {
@@ -103,27 +116,20 @@ impl Run {
 }
 
 impl Object {
-    /// What `BUILD` would hand to `__setstate__` or merge into the instance's attributes.
-    #[must_use]
-    pub fn state(&self) -> Value {
-        self.contents.as_ref().map_or(Value::None, |contents| contents.state)
+    pub(super) fn new(callable: Value, arguments: Value) -> Self {
+        Self { callable: NodeId::of(callable), arguments: NodeId::of(arguments), contents: u32::MAX }
     }
 
-    /// Items that would be set on it: the contents of an `OrderedDict`.
+    /// What would be called: normally a [`Node::Global`]. What has no node is no name either.
     #[must_use]
-    pub fn items(&self) -> &[(Value, Value)] {
-        self.contents.as_ref().map_or(&[], |contents| &contents.items)
+    pub fn callable(&self) -> Value {
+        Value::Node(self.callable)
     }
 
-    /// Elements that would be appended or added to it.
+    /// The arguments, normally a tuple; see [`Pickle::arguments`].
     #[must_use]
-    pub fn elements(&self) -> &[Value] {
-        self.contents.as_ref().map_or(&[], |contents| &contents.elements)
-    }
-
-    pub(super) fn contents(&mut self) -> &mut Contents {
-        let empty = || Box::new(Contents { state: Value::None, items: Vec::new(), elements: Vec::new() });
-        self.contents.get_or_insert_with(empty)
+    pub fn arguments(&self) -> Value {
+        Value::Node(self.arguments)
     }
 }
 
@@ -134,6 +140,7 @@ pub struct Pickle {
     pub(super) decoded: Vec<u8>,
     pub(super) nodes: Vec<Node>,
     pub(super) elements: Vec<Value>,
+    pub(super) contents: Vec<Contents>,
     pub(super) root: Value,
     pub(super) length: usize,
     pub(super) protocol: u8,
@@ -265,7 +272,8 @@ impl Pickle {
             return Some(Literal::Bytes(span));
         }
         let (module, name, object) = self.call(value)?;
-        let is_plain = object.state() == Value::None && object.items().is_empty() && object.elements().is_empty();
+        let contents = self.contents(object);
+        let is_plain = contents.state == Value::None && contents.items.is_empty() && contents.elements.is_empty();
         let arguments = is_plain.then(|| self.arguments(object))?;
         match (&*module, &*name, arguments) {
             ("_codecs", "encode", [Value::Text(text), Value::Text(codec)]) => {
@@ -302,10 +310,10 @@ impl Pickle {
     pub fn call(&self, value: Value) -> Option<(Cow<'_, str>, Cow<'_, str>, &Object)> {
         let Some(Node::Object(object)) = self.node(value) else { return None };
         let is_generic = matches!(
-            self.global_bytes(object.callable)?,
+            self.global_bytes(object.callable())?,
             (b"copyreg" | b"copy_reg", b"_reconstructor" | b"__newobj__")
         );
-        let class = if is_generic { *self.arguments(object).first()? } else { object.callable };
+        let class = if is_generic { *self.arguments(object).first()? } else { object.callable() };
         let (module, name) = self.global(class)?;
         Some((module, name, object))
     }
@@ -326,7 +334,13 @@ impl Pickle {
     /// The arguments of a recorded call.
     #[must_use]
     pub fn arguments(&self, object: &Object) -> &[Value] {
-        self.node(object.arguments).and_then(|arguments| self.elements(arguments)).unwrap_or_default()
+        self.node(object.arguments()).and_then(|arguments| self.elements(arguments)).unwrap_or_default()
+    }
+
+    /// What would be put into an object.
+    #[must_use]
+    pub fn contents(&self, object: &Object) -> &Contents {
+        self.contents.get(object.contents as usize).unwrap_or(&NO_CONTENTS)
     }
 
     /// The elements of a list, tuple or set, also of their subclasses.
@@ -339,7 +353,7 @@ impl Pickle {
                     "Size" | "set" | "frozenset" | "list" | "tuple" => {
                         self.elements(self.node(*self.arguments(object).first()?)?)
                     }
-                    "deque" => Some(object.elements()),
+                    "deque" => Some(&self.contents(object).elements),
                     _ => None,
                 }
             }
@@ -353,8 +367,9 @@ impl Pickle {
         match self.node(value)? {
             Node::Dict(items) => Some(Cow::Borrowed(items)),
             Node::Object(object) => {
-                if !object.items().is_empty() {
-                    return Some(Cow::Borrowed(object.items()));
+                let items = &self.contents(object).items;
+                if !items.is_empty() {
+                    return Some(Cow::Borrowed(items));
                 }
                 let (_, name, _) = self.call(value)?;
                 matches!(&*name, "OrderedDict" | "defaultdict" | "Counter" | "dict").then_some(Cow::Borrowed(&[]))
@@ -367,7 +382,7 @@ impl Pickle {
     #[must_use]
     pub fn attributes(&self, value: Value) -> Option<&[(Value, Value)]> {
         let Some(Node::Object(object)) = self.node(value) else { return None };
-        match self.node(object.state())? {
+        match self.node(self.contents(object).state)? {
             Node::Dict(items) => Some(items),
             // `(dict, slots)`: the pair that copyreg writes for classes with `__slots__`.
             Node::Tuple(pair) => pair.of(&self.elements).iter().rev().find_map(|part| match self.node(*part) {

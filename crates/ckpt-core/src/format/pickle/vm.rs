@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::machine::{Machine, Step, need, node_mut, pairs, size};
+use super::machine::{Machine, Step, contents_mut, need, node_mut, pairs, size};
 use super::text::{decimal, unescape_string, unescape_unicode};
 use super::value::{Global, Node, Pickle, Span, Value};
 use crate::read::Cursor;
@@ -78,9 +78,9 @@ pub fn read_keeping(source: Vec<u8>) -> Result<Pickle, Broken> {
     let mut cursor = Cursor::new(&source);
     let result = machine.run(&mut cursor);
     let length = cursor.position();
-    let Machine { decoded, nodes, elements, protocol, tricks, .. } = machine;
+    let Machine { decoded, nodes, elements, contents, protocol, tricks, .. } = machine;
     let root = result.unwrap_or(Value::None);
-    let pickle = Pickle { source, decoded, nodes, elements, root, length, protocol, tricks };
+    let pickle = Pickle { source, decoded, nodes, elements, contents, root, length, protocol, tricks };
     match result {
         Ok(_) => Ok(pickle),
         Err(error) => Err(Broken { error, seen: Box::new(pickle) }),
@@ -369,7 +369,7 @@ impl Machine {
 
     fn build(&mut self, state: Value) -> Step<()> {
         match node_mut(&mut self.nodes, self.stack.last())? {
-            Node::Object(object) => object.contents().state = state,
+            Node::Object(object) => contents_mut(&mut self.contents, object)?.state = state,
             // A persistent id of old PyTorch may stand for a class.
             Node::Global(_) | Node::Persistent(_) => self.tricks.built_global = true,
             // Python would call `__setstate__` or update `__dict__`; neither changes what a plain container holds.

@@ -280,7 +280,7 @@ mod tests {
                 Node::Dict(items) => Tree::Dict(pairs(items)),
                 Node::Object(object) => match pickle.bytes(value) {
                     Some(bytes) => Tree::Bytes(bytes.into_owned()),
-                    None => Tree::Ordered(pairs(object.items())),
+                    None => Tree::Ordered(pairs(&pickle.contents(object).items)),
                 },
                 other => panic!("{other:?}"),
             },

@@ -170,15 +170,18 @@ pub fn nested(pickle: &Pickle) -> Nested {
         found.has_unread |= match node {
             Node::Dict(items) => items.iter().any(|(key, value)| is_handed_on(key) || is_handed_on(value)),
             Node::Object(object) => {
-                let is_call = is_handed_on(&object.callable);
+                let is_call = is_handed_on(&object.callable());
                 if is_call {
                     let argument = pickle.arguments(object).first().and_then(|bytes| pickle.bytes_span(*bytes));
                     // The same bytes are read once, however often they are loaded.
                     let is_new = argument.is_none_or(|span| read.insert(span));
                     found.has_unread |= is_new && !read_nested(pickle, object, &mut found.pickles);
                 }
-                let values = object.items().iter().flat_map(|(key, value)| [key, value]).chain(object.elements());
-                is_handed_on(&object.arguments) || is_handed_on(&object.state()) || values.into_iter().any(is_handed_on)
+                let contents = pickle.contents(object);
+                let values = contents.items.iter().flat_map(|(key, value)| [key, value]).chain(&contents.elements);
+                is_handed_on(&object.arguments())
+                    || is_handed_on(&contents.state)
+                    || values.into_iter().any(is_handed_on)
             }
             node => pickle.elements(node).is_some_and(|elements| elements.iter().any(is_handed_on)),
         };
@@ -193,7 +196,7 @@ fn is_loader(pickle: &Pickle, node: &Node) -> bool {
 
 /// Reads what one call would load; false when a part of it could not be read.
 fn read_nested(pickle: &Pickle, call: &Object, found: &mut Vec<Pickle>) -> bool {
-    let Some(arguments @ Node::Tuple(_)) = pickle.node(call.arguments) else { return false };
+    let Some(arguments @ Node::Tuple(_)) = pickle.node(call.arguments()) else { return false };
     let Some(bytes) = pickle.elements(arguments).and_then(<[Value]>::first).and_then(|bytes| pickle.bytes(*bytes))
     else {
         return false;

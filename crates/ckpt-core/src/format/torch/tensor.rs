@@ -161,7 +161,7 @@ fn on_storage(pickle: &Pickle, arguments: &[Value], explicit: Option<Value>) -> 
 /// The name under `torch._utils` or `torch._tensor` that an object calls, and with what.
 fn rebuilder(pickle: &Pickle, value: Value) -> Option<(&[u8], &[Value])> {
     let Some(Node::Object(object)) = pickle.node(value) else { return None };
-    let (module, name) = pickle.global_bytes(object.callable)?;
+    let (module, name) = pickle.global_bytes(object.callable())?;
     matches!(module, b"torch._utils" | b"torch._tensor").then(|| (name, pickle.arguments(object)))
 }
 
