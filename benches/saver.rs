@@ -11,7 +11,8 @@ use std::time::Instant;
 
 use ckpt_core::format::dtype::Dtype;
 use ckpt_core::ids::Step;
-use ckpt_store::save::{PendingSave, Policy, Saver, Tensor};
+use ckpt_core::prune::Retention;
+use ckpt_store::save::{PendingSave, Policy, Saver, Tensor, Tracked};
 use serde_json::json;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -70,7 +71,8 @@ fn ms(since: Instant) -> f64 {
 }
 
 fn save(mode: &str, root: &Path, state: &[Vec<u8>], rounds: u64) -> Result<()> {
-    let saver = Saver::open(root, Policy::default())?;
+    let retention = Retention { keep_last: Some(1), ..Retention::default() };
+    let saver = Saver::open(root, Policy { retention, best: Tracked::Only(Vec::new()), ..Policy::default() })?;
     let first = saver.latest()?.map_or(0, |latest| latest.manifest().step.0 + 1);
     if mode == "async" {
         saver.reserve(state.iter().map(Vec::len).sum());
@@ -108,27 +110,43 @@ fn save(mode: &str, root: &Path, state: &[Vec<u8>], rounds: u64) -> Result<()> {
     Ok(())
 }
 
-/// The `fsync`s of one commit without tensors: the manifest, its directory, two pointer files, the root twice.
+/// The `fsync`s of one commit without tensors, between the changes that they make durable: the manifest, its directory, two
+/// pointer files, the root after one rename, the root after four.
 fn syncs(root: &Path, round: u64) -> Result<f64> {
-    let directory = root.join(format!(".syncs-{round}"));
-    std::fs::create_dir(&directory)?;
-    let mut files = Vec::new();
-    for name in ["manifest", "latest", "best"] {
-        let mut file = File::create(directory.join(name))?;
+    let (temporary, named) = (root.join(format!(".syncs-{round}")), root.join(format!("syncs-{round}")));
+    std::fs::create_dir(&temporary)?;
+    let mut took = 0.0;
+    let mut sync = |file: &File| {
+        let started = Instant::now();
+        let result = file.sync_all();
+        took += ms(started);
+        result
+    };
+    let write = |path: &Path| -> Result<File> {
+        let mut file = File::create(path)?;
         file.write_all(&[7; 600])?;
-        files.push(file);
+        Ok(file)
+    };
+    let pointer = |name: &str| root.join(format!("{name}-{round}"));
+    sync(&write(&temporary.join("manifest"))?)?;
+    sync(&File::open(&temporary)?)?;
+    for name in [".latest", ".best"] {
+        sync(&write(&pointer(name))?)?;
     }
-    let (inner, outer) = (File::open(&directory)?, File::open(root)?);
-    let started = Instant::now();
-    for file in &files {
-        file.sync_all()?;
+    std::fs::rename(&temporary, &named)?;
+    let outer = File::open(root)?;
+    sync(&outer)?;
+    for name in ["latest", "best"] {
+        std::fs::rename(pointer(&format!(".{name}")), pointer(name))?;
+        std::os::unix::fs::symlink(&named, pointer(&format!(".link-{name}")))?;
+        std::fs::rename(pointer(&format!(".link-{name}")), pointer(&format!("link-{name}")))?;
     }
-    inner.sync_all()?;
-    outer.sync_all()?;
-    outer.sync_all()?;
-    let wall = ms(started);
-    std::fs::remove_dir_all(directory)?;
-    Ok(wall)
+    sync(&outer)?;
+    for name in ["latest", "best", "link-latest", "link-best"] {
+        std::fs::remove_file(pointer(name))?;
+    }
+    std::fs::remove_dir_all(named)?;
+    Ok(took)
 }
 
 fn empty(root: &Path, rounds: u64) -> Result<()> {

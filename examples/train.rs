@@ -8,9 +8,11 @@ use std::io::{Write, stdout};
 
 use ckpt_core::format::dtype::Dtype;
 use ckpt_core::ids::Step;
+use ckpt_core::schedule::Schedule;
 use ckpt_examples::{Arguments, Digits, PIXELS, Random};
 use ckpt_store::load::Tensors;
 use ckpt_store::save::{Policy, Saver, Tensor};
+use ckpt_store::watch::Watch;
 
 const HIDDEN: usize = 32;
 const CLASSES: usize = 10;
@@ -33,7 +35,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let digits = Digits::read();
     let saver = Saver::open(&arguments.root, Policy::default())?;
 
-    let (mut model, mut velocity, start) = match saver.resume()? {
+    // SIGTERM, SIGUSR1 and the end of a SLURM or Kaggle session are reasons to save and stop, too.
+    let schedule = Schedule { every_steps: Some(SAVE_EVERY), on_signal: true, ..Schedule::default() };
+    let resumed = saver.resume()?;
+    let mut watch = Watch::new(schedule, resumed.as_ref())?;
+
+    let (mut model, mut velocity, start) = match &resumed {
         Some(checkpoint) => {
             let start = arguments.resume(&checkpoint.json("trainer_state")?)?;
             (values(&checkpoint.tensors("model")?)?, values(&checkpoint.tensors("optimizer")?)?, start)
@@ -54,7 +61,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         writeln!(stdout(), "{step} {:08x} {loss}", loss.to_bits())?;
 
         let done = step + 1;
-        if done % SAVE_EVERY == 0 || done == arguments.steps {
+        let mut decision = watch.after(Step(done), None);
+        if done == arguments.steps {
+            decision = watch.finish(Step(done));
+        }
+        if decision.save {
             let mut pending = saver.begin(Step(done))?;
             pending.metric("loss", f64::from(loss), None)?;
             pending.tensors("model", tensors(&model))?;
@@ -62,9 +73,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             pending.json("trainer_state", &arguments.state(done))?;
             if arguments.is_async {
                 pending.commit_async()?;
+                watch.saving(Step(done));
             } else {
-                pending.commit()?;
+                watch.saved(&pending.commit()?);
             }
+        }
+        if decision.stop {
+            break;
         }
     }
     saver.finish()?;

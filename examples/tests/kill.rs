@@ -117,3 +117,30 @@ fn another_run_is_not_gone_on_with() {
     assert!(train("1"), "there is nothing left to do");
     assert!(!train("2"));
 }
+
+#[test]
+fn a_signal_to_end_is_answered_by_a_save_of_the_last_step() {
+    for signal in ["TERM", "USR1"] {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let mut child = start(env!("CARGO_BIN_EXE_train"), root, &[]);
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut text = String::new();
+        // Not at a multiple of the steps between saves.
+        for _ in 0..3 {
+            output.read_line(&mut text).unwrap();
+        }
+        let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        output.read_to_string(&mut text).unwrap();
+        assert!(child.wait().unwrap().success(), "{signal}");
+        let mut curve = Curve::new();
+        add(&mut curve, &text);
+        let last = curve.keys().max().unwrap() + 1;
+        let saved = Saver::open(root, Policy::default()).unwrap().latest().unwrap().unwrap();
+        assert_eq!(saved.manifest().step, Step(last), "{signal}");
+        if last < STEPS {
+            finish(env!("CARGO_BIN_EXE_train"), root, &[], &mut curve);
+        }
+    }
+}

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ckpt_core::prune::{Best, Retention};
+use ckpt_core::quantity;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands;
@@ -63,6 +65,17 @@ pub(crate) struct Which {
     /// The latest: by step, then epoch, then time of modification.
     #[arg(long)]
     pub latest: bool,
+    /// Kinds of source, the most wanted first. [env: `CKPT_PRIORITY`]
+    #[arg(long, value_name = "KIND,…", value_delimiter = ',')]
+    pub priority: Vec<String>,
+    #[command(flatten)]
+    pub filter: Filter,
+}
+
+/// Among what to choose.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Choosing")]
+pub(crate) struct Filter {
     /// Only files of this name; `*` and `?` are wildcards. May be repeated. [env: `CKPT_NAMES`]
     #[arg(long = "name", value_name = "GLOB")]
     pub names: Vec<String>,
@@ -78,9 +91,6 @@ pub(crate) struct Which {
     /// Only checkpoints that meet this, as `accuracy>=0.8`. May be repeated. [env: `CKPT_MIN`]
     #[arg(long = "min", value_name = "CONDITION")]
     pub conditions: Vec<String>,
-    /// Kinds of source, the most wanted first. [env: `CKPT_PRIORITY`]
-    #[arg(long, value_name = "KIND,…", value_delimiter = ',')]
-    pub priority: Vec<String>,
     /// Also checkpoints that would run dangerous code when loaded.
     #[arg(long)]
     pub allow_unsafe: bool,
@@ -90,6 +100,44 @@ pub(crate) struct Which {
     /// Give the reason for every candidate.
     #[arg(long)]
     pub explain: bool,
+}
+
+/// What to keep when others go.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Keeping")]
+pub(crate) struct Keep {
+    /// Keep the last so many valid ones.
+    #[arg(long, value_name = "N")]
+    pub keep_last: Option<usize>,
+    /// Keep those whose step (or epoch, where they tell no step) is a multiple of this.
+    #[arg(long, value_name = "N")]
+    pub keep_every: Option<u64>,
+    /// Keep the best so many by a metric. May be repeated.
+    #[arg(long, value_name = "METRIC[:max|:min]=N")]
+    pub keep_best: Vec<Best>,
+    /// Keep those saved less than this long ago, as `36h` or `7d`.
+    #[arg(long, value_name = "AGE", value_parser = quantity::duration)]
+    pub keep_within: Option<std::time::Duration>,
+    /// All that stay together have at most so many bytes, as `20GB` or `20GiB`.
+    #[arg(long, value_name = "SIZE", value_parser = quantity::bytes)]
+    pub max_bytes: Option<u64>,
+    /// Damaged ones go too, where a newer valid one stays.
+    #[arg(long)]
+    pub drop_damaged: bool,
+}
+
+impl Keep {
+    /// As the library takes it.
+    pub(crate) fn retention(&self) -> Retention {
+        Retention {
+            keep_last: self.keep_last,
+            keep_every: self.keep_every,
+            keep_best: self.keep_best.clone(),
+            keep_within: self.keep_within,
+            max_bytes: self.max_bytes,
+            drop_damaged: self.drop_damaged,
+        }
+    }
 }
 
 /// Where to copy to.
@@ -119,6 +167,20 @@ pub(crate) enum Command {
     Fetch(commands::fetch::Fetch),
     /// Find the right checkpoint and bring it where training may write; prints its path.
     Resume(commands::resume::Resume),
+    /// The latest checkpoint. Prints its path.
+    Latest(commands::latest::Latest),
+    /// The best checkpoint by a metric. Prints its path.
+    Best(commands::latest::Best),
+    /// Is the target met? Exit code 0 when a valid checkpoint meets the conditions, 3 when none does.
+    Done(commands::done::Done),
+    /// Adopt files that any trainer wrote into a committed checkpoint; prints its path.
+    Save(commands::save::Save),
+    /// Show which checkpoints may go and why, and with `--apply` delete them.
+    Prune(commands::prune::Prune),
+    /// Keep checkpoints, whatever prunes.
+    Pin(commands::pin::Pin),
+    /// Take pins away.
+    Unpin(commands::pin::Unpin),
     /// Pack an archive again that was unpacked into a directory.
     Repack(commands::repack::Repack),
     /// Write a smaller, inference-only checkpoint, without the state of the optimizer and its like; prints its path.

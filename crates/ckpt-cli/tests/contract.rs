@@ -26,6 +26,10 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ("history", of::<report::HistoryReport>()),
         ("doctor", of::<report::DoctorReport>()),
         ("preflight", of::<report::PreflightReport>()),
+        ("save", of::<report::SaveReport>()),
+        ("prune", of::<report::PruneReport>()),
+        ("pin", of::<report::PinReport>()),
+        ("done", of::<report::DoneReport>()),
         ("shrink", of::<report::ShrinkReport>()),
     ]
 }
@@ -48,7 +52,7 @@ fn every_document_is_of_its_schema() {
     let place = Place::new();
     let tree = "kaggle:examples/data/kaggle";
     let file = "tests/fixtures/torch/full_resumable.pth";
-    let commands: [(&str, &[&str]); 12] = [
+    let commands: [(&str, &[&str]); 17] = [
         ("inspect", &["inspect", "--json", file]),
         ("scan", &["scan", "--json", tree]),
         ("verify", &["verify", "--json", "--deep", file, "tests/fixtures/broken/empty.pth"]),
@@ -58,6 +62,11 @@ fn every_document_is_of_its_schema() {
         ("history", &["history", "merge", "--json", tree]),
         ("doctor", &["doctor", "--json", tree]),
         ("preflight", &["preflight", "--json", "[TMP]"]),
+        ("save", &["save", "--json", "--root", "[TMP]/r", "--step", "3", file]),
+        ("pin", &["pin", "--json", "[TMP]/r/latest"]),
+        ("pin", &["unpin", "--json", "[TMP]/r/latest"]),
+        ("prune", &["prune", "--json", "[TMP]/r", "--keep-last", "1", "--apply"]),
+        ("done", &["done", "--json", "[TMP]/r", "--if", "accuracy>=0"]),
         ("shrink", &["compact", "--json", file, "[TMP]/x.pth"]),
         ("shrink", &["compact", "--json", "tests/fixtures/torch/state_dict.pth", "[TMP]/y.pth"]),
         ("shrink", &["convert", "--json", file, "[TMP]/x.safetensors"]),

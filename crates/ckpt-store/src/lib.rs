@@ -18,6 +18,7 @@
 //! # Ok::<(), ckpt_store::Error>(())
 //! ```
 
+pub mod adopt;
 pub mod atomic;
 pub mod error;
 pub mod fetch;
@@ -37,6 +38,7 @@ pub mod surroundings;
 #[cfg(feature = "tch")]
 pub mod tch;
 pub mod verify;
+pub mod watch;
 
 mod archive;
 mod survey;

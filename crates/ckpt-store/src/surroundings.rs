@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use ckpt_core::platform::{DIRECTORIES, Surroundings, VARIABLES};
+use ckpt_core::platform::{DIRECTORIES, Surroundings, VARIABLES, detect};
+use ckpt_core::schedule::deadline::{self, Deadline};
 
 /// Observes what [`ckpt_core::platform::detect`] decides from.
 #[must_use]
@@ -16,6 +17,14 @@ pub fn observe() -> Surroundings {
             .map(|path| (*path).to_owned())
             .collect(),
     }
+}
+
+/// When this session ends, as far as SLURM or Kaggle tell; `started_ns` is when it started, in nanoseconds since 1970.
+#[must_use]
+pub fn deadline(started_ns: i64) -> Option<Deadline> {
+    let seen = observe();
+    let platform = detect(&seen, None).platform;
+    deadline::of(&seen, platform, started_ns)
 }
 
 fn directory(variable: &str, below_home: &str) -> Option<PathBuf> {

@@ -119,7 +119,7 @@ impl Look<'_> {
     }
 }
 
-fn deep_findings(candidate: &Candidate) -> Vec<Finding> {
+pub(crate) fn deep_findings(candidate: &Candidate) -> Vec<Finding> {
     verify::deep(candidate).unwrap_or_else(|error| vec![unreadable_finding(&error)])
 }
 

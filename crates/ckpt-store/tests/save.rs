@@ -116,6 +116,25 @@ fn after_going_back_the_latest_is_the_last_one_saved() {
 }
 
 #[test]
+fn a_commit_after_going_back_whose_saver_died_before_the_pointers_is_taken_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let saver = Saver::open(root, Policy::default()).unwrap();
+    for step in [100, 200] {
+        save(&saver, step, 0.5).unwrap();
+    }
+    // The pointer file as it was, with its time.
+    std::fs::hard_link(root.join("latest.json"), root.join("kept")).unwrap();
+    save(&saver, 150, 0.1).unwrap();
+    std::fs::rename(root.join("kept"), root.join("latest.json")).unwrap();
+    let saver = Saver::open(root, Policy::default()).unwrap();
+    assert_eq!(step(saver.latest().unwrap()), Some(150));
+    assert_eq!(linked(root, "latest"), "step-00000150");
+    save(&saver, 160, 0.1).unwrap();
+    assert_eq!(saver.latest().unwrap().unwrap().manifest().sequence, 4, "no number is given twice");
+}
+
+#[test]
 fn lost_broken_and_lying_pointers_are_found_anew() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
@@ -257,9 +276,10 @@ fn a_failed_asynchronous_save_is_told_once_by_the_ticket_or_by_the_next_call() {
     save(&saver, 1, 0.5).unwrap();
     let asked = pending(&saver, 1, 0.5, &[0; 8]).commit_async().unwrap();
     assert_eq!(asked.wait().unwrap_err().kind(), ErrorKind::AlreadyExists);
-    drop(pending(&saver, 1, 0.5, &[0; 8]).commit_async().unwrap());
-    // Waits for the one before it.
-    pending(&saver, 2, 0.5, &[0; 8]).commit_async().unwrap().wait().unwrap();
+    let unasked = pending(&saver, 1, 0.5, &[0; 8]).commit_async().unwrap();
+    while !unasked.is_done() {
+        std::thread::yield_now();
+    }
     assert_eq!(saver.begin(Step(3)).unwrap_err().kind(), ErrorKind::AlreadyExists);
     drop(saver.begin(Step(3)).unwrap());
     let kept = pending(&saver, 1, 0.5, &[0; 8]).commit_async().unwrap();
@@ -400,4 +420,23 @@ fn retention_keeps_what_the_rules_the_pointers_and_the_pins_name() {
         Saver::open(root, Policy { retention: contradiction, ..Policy::default() }).unwrap_err().kind(),
         ErrorKind::Invalid
     );
+}
+
+#[test]
+fn a_latest_one_that_is_better_than_the_best_becomes_the_best() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let saver = Saver::open(root, Policy::default()).unwrap();
+    save(&saver, 1, 0.1).unwrap();
+    let (link, file) = (root.join("best-accuracy"), root.join("best-accuracy.json"));
+    let old = std::fs::read(&file).unwrap();
+    save(&saver, 2, 0.9).unwrap();
+    drop(saver);
+    // As if of the two pointers only the one to the latest had reached the disk.
+    std::fs::write(&file, old).unwrap();
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("step-00000001", &link).unwrap();
+    let saver = Saver::open(root, Policy::default()).unwrap();
+    assert_eq!(step(saver.best("accuracy").unwrap()), Some(2));
+    assert_eq!(linked(root, "best-accuracy"), "step-00000002");
 }

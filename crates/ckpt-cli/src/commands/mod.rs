@@ -22,13 +22,18 @@ pub(crate) mod compact;
 pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod doctor;
+pub(crate) mod done;
 pub(crate) mod fetch;
 pub(crate) mod history;
 pub(crate) mod inspect;
+pub(crate) mod latest;
 pub(crate) mod man;
+pub(crate) mod pin;
 pub(crate) mod preflight;
+pub(crate) mod prune;
 pub(crate) mod repack;
 pub(crate) mod resume;
+pub(crate) mod save;
 pub(crate) mod scan;
 pub(crate) mod select;
 pub(crate) mod verify;
@@ -42,6 +47,13 @@ pub(crate) fn run(command: &Command, settings: &Settings, out: &Output) -> Resul
         Command::Select(command) => command.run(settings, out),
         Command::Fetch(command) => command.run(settings, out),
         Command::Resume(command) => command.run(settings, out),
+        Command::Latest(command) => command.run(settings, out),
+        Command::Best(command) => command.run(settings, out),
+        Command::Done(command) => command.run(settings, out),
+        Command::Save(command) => command.run(out),
+        Command::Prune(command) => command.run(settings, out),
+        Command::Pin(command) => command.run(out),
+        Command::Unpin(command) => command.run(out),
         Command::Repack(command) => command.run(settings, out),
         Command::Compact(command) => command.run(settings, out),
         Command::Convert(command) => command.run(settings, out),
@@ -79,12 +91,12 @@ impl Which {
         };
         Ok(Criteria {
             choice,
-            names: either(&self.names, &values.names)
+            names: either(&self.filter.names, &values.names)
                 .iter()
                 .map(|text| text.parse())
                 .collect::<ckpt_core::Result<_>>()?,
-            kinds: self.sources.iter().map(kind).collect::<Result<_>>()?,
-            conditions: either(&self.conditions, &values.min)
+            kinds: self.filter.sources.iter().map(kind).collect::<Result<_>>()?,
+            conditions: either(&self.filter.conditions, &values.min)
                 .iter()
                 .map(|text| text.parse())
                 .collect::<ckpt_core::Result<_>>()?,
@@ -95,9 +107,9 @@ impl Which {
     /// What is demanded of a checkpoint.
     pub(crate) fn expectations(&self, settings: &Settings) -> Expectations {
         Expectations {
-            keys: either(&self.require, &settings.values.require).clone(),
-            resumable: self.resumable || settings.values.resumable,
-            allow_unsafe: self.allow_unsafe,
+            keys: either(&self.filter.require, &settings.values.require).clone(),
+            resumable: self.filter.resumable || settings.values.resumable,
+            allow_unsafe: self.filter.allow_unsafe,
         }
     }
 }
@@ -148,9 +160,9 @@ pub(crate) fn choose(
         let problem = place.problem.as_deref().unwrap_or("unreadable");
         out.note(&format!("note: `{}`: {problem}", place.path.display()));
     }
-    let selection = ckpt_store::choose(survey.verified, &criteria, &expected, which.deep, &progress(settings))?;
+    let selection = ckpt_store::choose(survey.verified, &criteria, &expected, which.filter.deep, &progress(settings))?;
     if !out.is_json() {
-        explain(&selection, which.explain, out);
+        explain(&selection, which.filter.explain, out);
     }
     Ok((locations, selection))
 }

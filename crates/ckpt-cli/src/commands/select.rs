@@ -21,18 +21,23 @@ pub(crate) struct Select {
 
 impl Select {
     pub(crate) fn run(&self, settings: &Settings, out: &Output) -> Result<u8> {
-        let (_, selection) = choose(&self.place, &self.which, settings, out)?;
-        if out.is_json() {
-            out.document(&SelectReport::new("ckpt.select/1", &selection));
-        }
-        match selection.selected() {
-            None => Err(nothing(&selection)),
-            Some(chosen) => {
-                if !out.is_json() {
-                    out.answer(&chosen.candidate.path.display().to_string());
-                }
-                Ok(exit::DONE)
+        answer(&self.place, &self.which, settings, out)
+    }
+}
+
+/// Chooses, and prints the path of what was chosen.
+pub(super) fn answer(place: &Where, which: &Which, settings: &Settings, out: &Output) -> Result<u8> {
+    let (_, selection) = choose(place, which, settings, out)?;
+    if out.is_json() {
+        out.document(&SelectReport::new("ckpt.select/1", &selection));
+    }
+    match selection.selected() {
+        None => Err(nothing(&selection)),
+        Some(chosen) => {
+            if !out.is_json() {
+                out.answer(&chosen.candidate.path.display().to_string());
             }
+            Ok(exit::DONE)
         }
     }
 }

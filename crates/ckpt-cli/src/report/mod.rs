@@ -4,11 +4,15 @@
 
 mod doctor;
 mod history;
+mod pin;
 mod preflight;
+mod prune;
+mod save;
 mod shrink;
 
 use std::collections::BTreeMap;
 
+use ckpt_core::ids::Epoch;
 use ckpt_core::inspect::Inspection;
 use ckpt_core::select::Selection;
 use ckpt_core::verify::{Verdict, Verified};
@@ -19,7 +23,10 @@ use serde_json::{Map, Value};
 
 pub use doctor::{DoctorReport, SettingReport, TroubleReport};
 pub use history::HistoryReport;
+pub use pin::{DoneReport, PinReport, PinnedReport};
 pub use preflight::{CheckReport, PreflightReport};
+pub use prune::{PlannedReport, PruneReport, PrunedDirectoryReport, UnprunedReport};
+pub use save::{AdoptedReport, SaveReport};
 pub use shrink::{DroppedReport, KeptReport, ShrinkReport};
 
 /// What one checkpoint says.
@@ -275,9 +282,8 @@ pub struct FetchReport {
 }
 
 /// A number that JSON writes without a fraction when it has none.
-fn epoch(inspection: &Inspection) -> Option<Value> {
-    let epoch = inspection.epoch?;
-    Some(epoch.whole().map_or_else(|| Value::from(epoch.get()), Value::from))
+fn number(epoch: Epoch) -> Value {
+    epoch.whole().map_or_else(|| Value::from(epoch.get()), Value::from)
 }
 
 /// A moment in nanoseconds since 1970 as RFC 3339, in whole seconds.
@@ -303,7 +309,7 @@ impl InspectReport {
             saved: inspection.saved_ns.and_then(timestamp),
             run_id: inspection.run_id.clone(),
             sequence: inspection.sequence,
-            epoch: epoch(inspection),
+            epoch: inspection.epoch.map(number),
             step: inspection.step.map(|step| step.0),
             metrics: inspection.metrics.iter().map(|metric| (metric.name.clone(), Value::from(metric.value))).collect(),
             metric_details: metrics(inspection),

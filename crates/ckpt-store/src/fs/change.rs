@@ -143,12 +143,19 @@ impl Write for Sink<'_> {
     }
 }
 
+/// `fsync`. XFS that shut itself down over a failing disk lets it succeed on a directory whose changes it has dropped:
+/// only looking at it fails.
+fn sync_all(file: &File) -> io::Result<()> {
+    file.sync_all()?;
+    file.metadata().map(drop)
+}
+
 /// Makes a file's contents durable.
 ///
 /// # Errors
 /// The system could not write them all.
 pub fn sync(file: &File, path: &Path) -> Result<()> {
-    point().and_then(|()| file.sync_all()).map_err(|error| Error::io("make durable", path, error))
+    point().and_then(|()| sync_all(file)).map_err(|error| Error::io("make durable", path, error))
 }
 
 /// Makes the names in a directory durable, where the file system can.
@@ -165,7 +172,7 @@ pub fn sync_directory(path: &Path) -> Result<()> {
 /// The system could not write them all.
 pub fn sync_directory_if_able(path: &Path) -> Result<bool> {
     let directory = File::open(path).map_err(|error| Error::io("open", path, error))?;
-    match point().and_then(|()| directory.sync_all()) {
+    match point().and_then(|()| sync_all(&directory)) {
         Ok(()) => Ok(true),
         // Some network and FUSE file systems have nothing to sync here.
         Err(error)

@@ -26,7 +26,7 @@ pub use change::{
     rename_new, rename_new_in_one_step, rename_over, sync, sync_directory, sync_directory_if_able, write_all,
 };
 pub use members::DirectoryMembers;
-pub use stream::write_slices;
+pub use stream::write_parts;
 
 /// Where a test makes the system refuse; see `fault.rs`.
 #[cfg(not(test))]

@@ -286,8 +286,9 @@ impl Shared {
             Err(Error::new(ErrorKind::Internal, &root.path, "the saving thread panicked over a checkpoint for"))
         });
         let is_failed = result.is_err();
-        outcome.set(result);
+        // Under the lock: who saw that it ended and asks for failures at once must find this one.
         let mut state = lock(&self.state);
+        outcome.set(result);
         state.saves -= 1;
         state.free.push(draft.buffer);
         state.failed.extend(is_failed.then(|| Arc::clone(outcome)));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ckpt_core::ErrorKind;
 use ckpt_core::ids::Step;
@@ -32,15 +32,18 @@ pub struct Committed {
     pub bytes: u64,
     /// The metrics by which it is the best one so far.
     pub best_by: Vec<String>,
+    /// How long it took until it was durable; for an asynchronous save without the wait for the one before it.
+    pub took: Duration,
 }
 
-pub(super) fn now_ns() -> i64 {
+pub(crate) fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// Saves a draft as a checkpoint directory.
 pub(super) fn directory(root: &Root, session: &Session, draft: &Draft<'_>, existing: Existing) -> Result<Committed> {
+    let started = Instant::now();
     let target = root.path.join(manifest::directory_name(draft.step));
     if existing == Existing::Refuse && fs::occupant(&target)? != Occupant::Nothing {
         return Err(Error::new(ErrorKind::AlreadyExists, &target, "this step was saved already:"));
@@ -67,7 +70,7 @@ pub(super) fn directory(root: &Root, session: &Session, draft: &Draft<'_>, exist
         manifest.sequence = latest.sequence.saturating_add(1);
         manifest.parent = Some(latest.checkpoint.clone());
     }
-    manifest.run_id = session.run_id(root, before.latest.as_ref());
+    manifest.run_id = session.run_id(root, before.latest.as_ref())?;
     let at = temporary.path().join(manifest::FILE_NAME);
     let file = fs::create_new(&at)?;
     fs::write_all(&file, &at, &manifest.to_bytes())?;
@@ -84,7 +87,7 @@ pub(super) fn directory(root: &Root, session: &Session, draft: &Draft<'_>, exist
         }
     }
     let best_by = after.best.iter().filter_map(is_best).collect();
-    Ok(Committed { path: target, step: draft.step, bytes: manifest.bytes(), best_by })
+    Ok(Committed { path: target, step: draft.step, bytes: manifest.bytes(), best_by, took: started.elapsed() })
 }
 
 /// Writes every file of a draft, durable with the directories below `at`.
@@ -123,12 +126,16 @@ pub(super) fn single(
     source: &Source<'_>,
     draft: &Draft<'_>,
 ) -> Result<(Committed, Option<Temporary>)> {
+    let started = Instant::now();
     let target = root.path.join(name);
     root.check_space(source.bytes().saturating_add(OVERHEAD_BYTES))?;
     let temporary = Temporary::file(&target)?;
     let written = write(source, &draft.buffer, temporary.handle(), temporary.path())?;
     let _lock = root.lock()?;
-    let committed = Committed { path: target.clone(), step: draft.step, bytes: written.bytes, best_by: Vec::new() };
+    let committed = |path| {
+        let (bytes, best_by, took) = (written.bytes, Vec::new(), started.elapsed());
+        Committed { path, step: draft.step, bytes, best_by, took }
+    };
     let is_file = match fs::occupant(&target)? {
         Occupant::Nothing => false,
         Occupant::Something(status) if status.is_file => true,
@@ -139,8 +146,8 @@ pub(super) fn single(
     };
     if is_file && fs::rename_exchange(temporary.path(), &target)? {
         fs::sync_directory(&root.path)?;
-        return Ok((committed, Some(temporary)));
+        return Ok((committed(target), Some(temporary)));
     }
     temporary.commit(if is_file { &Replacing::Old } else { &Replacing::Nothing })?;
-    Ok((committed, None))
+    Ok((committed(target), None))
 }

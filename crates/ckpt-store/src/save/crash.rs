@@ -33,7 +33,10 @@ enum Case {
 }
 
 fn save(saver: &Saver, case: Case, generation: u8) -> Result<()> {
-    let step = if case == Case::Again { 1 } else { u64::from(generation) };
+    save_step(saver, case, if case == Case::Again { 1 } else { u64::from(generation) }, generation)
+}
+
+fn save_step(saver: &Saver, case: Case, step: u64, generation: u8) -> Result<()> {
     // Of a second thread's operations none would fail: both files are small enough for one.
     let weights = vec![generation; 4096];
     let mut pending = saver.begin(Step(step))?;
@@ -76,6 +79,10 @@ fn every_operation(case: Case, fault: Fault, has_flags: bool) -> u64 {
         let root = directory.path();
         fault::forget_rename_flags(!has_flags);
         let saver = Saver::open(root, policy(Existing::Replace)).unwrap();
+        if case != Case::Single {
+            // What a pointer would move to, were the right one overlooked.
+            save_step(&saver, case, 0, 0).unwrap();
+        }
         save(&saver, case, 1).unwrap();
         let old = seen(root);
         fault::arm(count, fault);

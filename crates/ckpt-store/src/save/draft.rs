@@ -138,7 +138,7 @@ impl<'a> Draft<'a> {
             ("format".to_owned(), "pt".to_owned()),
             ("step".to_owned(), self.step.to_string()),
             ("ckpt.class".to_owned(), self.class().name().to_owned()),
-            ("ckpt.run_id".to_owned(), session.run_id(root, None)),
+            ("ckpt.run_id".to_owned(), session.run_id(root, None)?),
             ("ckpt.session_id".to_owned(), session.id.clone()),
         ]);
         metadata.extend(self.epoch.map(|epoch| ("epoch".to_owned(), epoch.to_string())));

@@ -57,9 +57,10 @@ mod crash;
 
 pub use background::Ticket;
 pub use commit::Committed;
+pub(crate) use commit::now_ns;
 pub use draft::Tensor;
 pub use pointers::Tracked;
-pub(crate) use root::LOCK;
+pub(crate) use root::{LOCK, pointed_at};
 
 use background::Background;
 use draft::{Draft, Source};
@@ -134,9 +135,12 @@ impl Session {
     }
 
     /// The run that the latest checkpoint belongs to goes on, unless the policy names another.
-    fn run_id(&self, root: &Root, latest: Option<&Pointer>) -> String {
-        let going_on = || Some(root.whole(&latest?.checkpoint)?.manifest().run_id.clone());
-        self.run_id.clone().or_else(going_on).unwrap_or_else(|| self.id.clone())
+    fn run_id(&self, root: &Root, latest: Option<&Pointer>) -> Result<String> {
+        let going_on = match (&self.run_id, latest) {
+            (None, Some(latest)) => root.whole(&latest.checkpoint)?.map(|found| found.manifest().run_id.clone()),
+            _ => self.run_id.clone(),
+        };
+        Ok(going_on.unwrap_or_else(|| self.id.clone()))
     }
 }
 
@@ -189,7 +193,7 @@ impl Saver {
     pub fn latest(&self) -> Result<Option<Checkpoint>> {
         let _lock = self.root().lock()?;
         let pointers = self.root().current(std::iter::empty())?;
-        Ok(pointers.latest.and_then(|pointer| self.root().whole(&pointer.checkpoint)))
+        pointers.latest.map_or(Ok(None), |pointer| self.root().whole(&pointer.checkpoint))
     }
 
     /// The best checkpoint by a metric, among those in the root.
@@ -199,7 +203,7 @@ impl Saver {
     pub fn best(&self, metric: &str) -> Result<Option<Checkpoint>> {
         let _lock = self.root().lock()?;
         let pointers = self.root().current(std::iter::once(&metric.to_owned()))?;
-        Ok(pointers.best.get(metric).and_then(|pointer| self.root().whole(&pointer.checkpoint)))
+        pointers.best.get(metric).map_or(Ok(None), |pointer| self.root().whole(&pointer.checkpoint))
     }
 
     /// The newest checkpoint whose every byte is as it was saved, to resume from. Damaged ones are passed over, with a
@@ -209,7 +213,13 @@ impl Saver {
     /// The root cannot be read. [`ErrorKind::Corrupt`]: there are checkpoints, and none of them is whole.
     pub fn resume(&self) -> Result<Option<Checkpoint>> {
         let listing = self.root().list()?;
-        let mut found: Vec<Checkpoint> = listing.steps.iter().filter_map(|(_, name)| self.root().whole(name)).collect();
+        let whole = |name: &str| {
+            self.root().whole(name).unwrap_or_else(|error| {
+                tracing::warn!("passing over `{name}`: {error}");
+                None
+            })
+        };
+        let mut found: Vec<Checkpoint> = listing.steps.iter().filter_map(|(_, name)| whole(name)).collect();
         found.sort_by_key(|checkpoint| std::cmp::Reverse(checkpoint.manifest().sequence));
         for checkpoint in found {
             match checkpoint.verify() {
@@ -237,6 +247,15 @@ impl Saver {
     pub fn begin<'a>(&self, step: Step) -> Result<PendingSave<'_, 'a>> {
         self.background.check()?;
         Ok(PendingSave { saver: self, draft: Draft::new(step) })
+    }
+
+    /// Prunes the root now, and not off the step path as [`Policy::retention`] does; gives the names of what went.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`]: the rules do not fit what is there, see [`prune::plan`]. The system refuses.
+    pub fn prune(&self, retention: &Retention) -> Result<Vec<String>> {
+        self.background.wait_for_all();
+        retain::retain(self.root(), retention)
     }
 
     /// Waits until everything is written.

@@ -14,7 +14,7 @@ use crate::{atomic, pins};
 ///
 /// What a pointer or a pin names stays, and so does the latest whole one, whatever the rules say.
 pub(super) fn retain(root: &Root, retention: &Retention) -> Result<Vec<String>> {
-    if !retention.has_rules() && retention.max_bytes.is_none() {
+    if *retention == Retention::default() {
         return Ok(Vec::new());
     }
     let lock = root.lock()?;
@@ -23,7 +23,7 @@ pub(super) fn retain(root: &Root, retention: &Retention) -> Result<Vec<String>> 
     let named = pointers.named();
     let mut items = Vec::new();
     for (step, name) in root.list()?.steps {
-        let checkpoint = root.whole(&name);
+        let checkpoint = root.whole(&name)?;
         let manifest = checkpoint.as_ref().map(Checkpoint::manifest);
         let pointers = named.iter().filter(|(_, pointer)| pointer.checkpoint == name);
         items.push(Item {

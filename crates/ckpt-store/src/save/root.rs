@@ -7,8 +7,9 @@ use std::time::Duration;
 use ckpt_core::ids::Step;
 use ckpt_core::manifest::{self, LATEST, Manifest, Pointer, REPLACED};
 use ckpt_core::{ErrorKind, limits};
+use rustix::io::Errno;
 
-use super::pointers::{Pointers, Tracked, direction};
+use super::pointers::{Pointers, Tracked};
 use crate::atomic::{self, Replacing, Temporary};
 use crate::error::{Error, Result};
 use crate::fs::{self, Lock, Occupant};
@@ -47,6 +48,30 @@ pub(super) struct Listing {
     replaced: Vec<String>,
 }
 
+/// The checkpoints of a directory that pointer files name, each with the names of those. Where links are not kept, nothing
+/// else says so. Whether what a pointer says is true is not looked at.
+pub(crate) fn pointed_at(directory: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut pointed: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, _) in fs::list(directory)? {
+        let Ok(name) = name.into_string() else { continue };
+        let Some(pointer_name) = name.strip_suffix(".json") else { continue };
+        if pointer_name != LATEST && manifest::metric_of(pointer_name).is_none() {
+            continue;
+        }
+        // What is too large or no file is none of our pointers.
+        match fs::read(&directory.join(&name), POINTER_BYTES) {
+            Ok(bytes) => {
+                if let Ok(pointer) = Pointer::parse(&bytes) {
+                    pointed.entry(pointer.checkpoint).or_default().push(pointer_name.to_owned());
+                }
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(pointed)
+}
+
 impl Root {
     /// Opens a root, makes it where it is missing, cleans what dead savers left, and mends the pointers.
     pub(super) fn open(path: &Path, tracked: Tracked) -> Result<(Self, Pointers)> {
@@ -79,12 +104,15 @@ impl Root {
     }
 
     /// The checkpoint of a name, when it is whole as far as its manifest and the sizes tell.
-    pub(super) fn whole(&self, name: &str) -> Option<Checkpoint> {
+    ///
+    /// One that cannot be looked at may be whole: no pointer may move away from it for that.
+    pub(super) fn whole(&self, name: &str) -> Result<Option<Checkpoint>> {
         match Checkpoint::open(&self.path.join(name)) {
-            Ok(checkpoint) => Some(checkpoint),
+            Ok(checkpoint) => Ok(Some(checkpoint)),
+            Err(error) if is_unseen(&error) => Err(error),
             Err(error) => {
                 tracing::debug!(%error, "not a whole checkpoint");
-                None
+                Ok(None)
             }
         }
     }
@@ -98,7 +126,7 @@ impl Root {
             Err(error) => return Err(error),
         };
         Ok(match Pointer::parse(&bytes) {
-            Ok(pointer) => match self.whole(&pointer.checkpoint) {
+            Ok(pointer) => match self.whole(&pointer.checkpoint)? {
                 Some(found) if found.digest() == pointer.manifest => Said::True(pointer),
                 _ => Said::Wrong,
             },
@@ -133,18 +161,28 @@ impl Root {
     /// A missing or wrong pointer proves nothing but that somebody died or deleted it: everything is read anew then.
     pub(super) fn heal(&self) -> Result<Pointers> {
         let listing = self.restore(self.list()?)?;
-        let known = self.pointers(listing.metrics.iter())?.filter(|known| !self.lacks(known));
+        let known = match self.pointers(listing.metrics.iter())? {
+            Some(known) if !self.lacks(&known)? => Some(known),
+            _ => None,
+        };
         self.mend(&listing, known.as_ref())
     }
 
     fn mend(&self, listing: &Listing, known: Option<&Pointers>) -> Result<Pointers> {
         let is_tracked = |metric: &str| self.tracked.contains(metric) || listing.metrics.iter().any(|m| m == metric);
         let mut mended = known.cloned().unwrap_or_default();
-        // A saver that died between the commit and the pointers leaves a checkpoint that no pointer knows.
+        // A saver that died between the commit and the pointers leaves a checkpoint that no pointer knows: one of a later
+        // step or, after training went back, one that was written after the pointer.
         let after = mended.latest.as_ref().map(|latest| latest.step);
-        let unknown = listing.steps.iter().filter(|(step, _)| after.is_none_or(|after| *step > after));
-        let mut found: Vec<(&String, Checkpoint)> =
-            unknown.filter_map(|(_, name)| Some((name, self.whole(name)?))).collect();
+        let pointed_ns = fs::status(&self.file_of(LATEST)).map_or(i64::MIN, |status| status.modified_ns);
+        let is_written_later =
+            |name: &str| fs::status(&self.path.join(name)).is_ok_and(|status| status.modified_ns >= pointed_ns);
+        let mut found: Vec<(&String, Checkpoint)> = Vec::new();
+        for (step, name) in &listing.steps {
+            if after.is_none_or(|after| *step > after) || is_written_later(name) {
+                found.extend(self.whole(name)?.map(|checkpoint| (name, checkpoint)));
+            }
+        }
         found.sort_by_key(|(_, checkpoint)| (checkpoint.manifest().sequence, checkpoint.manifest().created_ns));
         for (name, checkpoint) in &found {
             mended.advance(name, checkpoint.manifest(), checkpoint.digest(), is_tracked);
@@ -156,13 +194,14 @@ impl Root {
         Ok(mended)
     }
 
-    /// Whether the latest checkpoint has a metric whose best is not pointed at.
-    fn lacks(&self, known: &Pointers) -> bool {
-        let Some(latest) = known.latest.as_ref().and_then(|latest| self.whole(&latest.checkpoint)) else { return true };
-        latest.manifest().metrics.iter().any(|(metric, recorded)| {
-            let is_wanted = self.tracked.contains(metric) && recorded.value.is_finite();
-            is_wanted && direction(metric, recorded).is_some() && !known.best.contains_key(metric)
-        })
+    /// Whether the latest checkpoint is the best by a metric and is not pointed at as such.
+    fn lacks(&self, known: &Pointers) -> Result<bool> {
+        let Some(latest) = &known.latest else { return Ok(true) };
+        let Some(checkpoint) = self.whole(&latest.checkpoint)? else { return Ok(true) };
+        let mut mended = known.clone();
+        let is_tracked = |metric: &str| self.tracked.contains(metric) || known.best.contains_key(metric);
+        mended.advance(&latest.checkpoint, checkpoint.manifest(), checkpoint.digest(), is_tracked);
+        Ok(mended != *known)
     }
 
     /// Ends what a saver that died left half replaced.
@@ -287,6 +326,17 @@ impl Root {
         }
         Ok(())
     }
+}
+
+/// Whether an error tells nothing about a checkpoint but that the system would not show it just now.
+fn is_unseen(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    let is_loop = cause.and_then(std::io::Error::raw_os_error) == Some(Errno::LOOP.raw_os_error());
+    let is_about_it = matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Incomplete | ErrorKind::Invalid | ErrorKind::Unsupported
+    );
+    !is_about_it && !is_loop
 }
 
 /// Archives and copies without links leave a small file that holds the link's text.

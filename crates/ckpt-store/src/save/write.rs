@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use ckpt_core::digest::Digest;
 use ckpt_core::read::ReadAt;
@@ -13,11 +12,6 @@ use crate::error::{Error, Result};
 use crate::fetch::transfer::{copy_durably, digest as digest_of};
 use crate::fs::{self, FileReader, Status};
 
-/// Smaller files are digested where they are written: starting a thread takes longer.
-const SMALL_BYTES: u64 = 256 << 10;
-/// How much is digested between two looks at whether the digest is still wanted.
-const DIGEST_BYTES: usize = 4 << 20;
-
 /// Writes the new file `to` at `path` and makes it durable; gives what the manifest says about it.
 pub(super) fn write(source: &Source<'_>, buffer: &[u8], to: &File, path: &Path) -> Result<manifest::File> {
     let bytes = source.bytes();
@@ -25,11 +19,11 @@ pub(super) fn write(source: &Source<'_>, buffer: &[u8], to: &File, path: &Path) 
         Source::Tensors { header, tensors } => {
             let mut parts = vec![header.as_slice()];
             parts.extend(tensors.iter().map(|tensor| &*tensor.bytes));
-            write_parts(&parts, bytes, to, path)?
+            write_parts(&parts, to, path)?
         }
-        Source::Text(text) => write_parts(&[text], bytes, to, path)?,
+        Source::Text(text) => write_parts(&[text], to, path)?,
         Source::Snapshot { header, range } => {
-            write_parts(&[header, buffer.get(range.clone()).unwrap_or_default()], bytes, to, path)?
+            write_parts(&[header, buffer.get(range.clone()).unwrap_or_default()], to, path)?
         }
         Source::Copied { from, seen } => {
             let reader = FileReader::open(from)?;
@@ -66,30 +60,11 @@ fn is_same(one: &Status, other: &Status) -> bool {
     (one.identity, one.size, one.modified_ns) == (other.identity, other.size, other.modified_ns)
 }
 
-/// The digest is made by a second thread, from memory: neither waits for the other.
-fn write_parts(parts: &[&[u8]], bytes: u64, to: &File, path: &Path) -> Result<Digest> {
-    let write = || fs::write_slices(to, path, parts.iter().copied()).and_then(|()| fs::sync(to, path));
-    if bytes <= SMALL_BYTES {
-        write()?;
-        return Ok(digest(parts, &AtomicBool::new(false)));
-    }
-    let is_unwanted = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let digesting = scope.spawn(|| digest(parts, &is_unwanted));
-        let written = write();
-        is_unwanted.store(written.is_err(), Ordering::Relaxed);
-        let digest = digesting.join().map_err(|_| Error::new(ErrorKind::Internal, path, "a thread died over"))?;
-        written.map(|()| digest)
-    })
-}
-
-fn digest(parts: &[&[u8]], is_unwanted: &AtomicBool) -> Digest {
+fn write_parts(parts: &[&[u8]], to: &File, path: &Path) -> Result<Digest> {
     let mut hasher = blake3::Hasher::new();
-    for part in parts.iter().flat_map(|part| part.chunks(DIGEST_BYTES)) {
-        if is_unwanted.load(Ordering::Relaxed) {
-            break;
-        }
-        hasher.update(part);
-    }
-    hasher.finalize().into()
+    fs::write_parts(to, path, parts, |bytes| {
+        hasher.update(bytes);
+    })?;
+    fs::sync(to, path)?;
+    Ok(hasher.finalize().into())
 }
