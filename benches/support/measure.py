@@ -106,8 +106,14 @@ def peak_rss(peer: Peer, home: Path) -> int:
     if peer.before:
         peer.before()
     start = ["/bin/sh", "-c", '"$@" >/dev/null 2>&1 & echo $!', "sh", *peer.command]
-    shell = subprocess.run(start, stdout=subprocess.PIPE, check=True, text=True, env=environment(home), cwd=home)
-    _, status, usage = os.wait4(int(shell.stdout), 0)
+    while True:
+        shell = subprocess.run(start, stdout=subprocess.PIPE, check=True, text=True, env=environment(home), cwd=home)
+        try:
+            _, status, usage = os.wait4(int(shell.stdout), 0)
+            break
+        except ChildProcessError:
+            # The command ended before the shell did, which then waited for it itself.
+            continue
     if status != 0:
         raise SystemExit(f"failed with status {status}: {' '.join(peer.command)}")
     return usage.ru_maxrss * 1024

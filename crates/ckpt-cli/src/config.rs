@@ -1,5 +1,6 @@
 //! Configuration: flag > `CKPT_*` environment > `./ckpt.toml` > the user's file > what the platform says.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 
 use ckpt_core::platform::{self, Detection, Platform};
@@ -75,14 +76,15 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Resul
 /// The settings and where they come from.
 pub(crate) struct Settings {
     pub values: Values,
-    pub detection: Detection,
     pub quiet_progress: bool,
+    platform: Option<Platform>,
+    detection: OnceCell<Detection>,
     figment: Figment,
     flags: Vec<&'static str>,
 }
 
 impl Settings {
-    /// Reads files, environment and flags, and detects the platform.
+    /// Reads files, environment and flags.
     pub(crate) fn load(global: &Global) -> Result<Self> {
         let mut figment = Figment::from(Serialized::defaults(Values::default()));
         // An absent file is no file; one that is there and cannot be read is an error.
@@ -111,9 +113,14 @@ impl Settings {
             values.index = false;
             flags.push("index");
         }
-        let given = values.platform.as_deref().map(str::parse::<Platform>).transpose()?;
-        let detection = platform::detect(&surroundings::observe(), given);
-        Ok(Self { values, detection, quiet_progress: global.quiet || global.no_progress, figment, flags })
+        let platform = values.platform.as_deref().map(str::parse::<Platform>).transpose()?;
+        let quiet_progress = global.quiet || global.no_progress;
+        Ok(Self { values, quiet_progress, platform, detection: OnceCell::new(), figment, flags })
+    }
+
+    /// The platform: as it was given, else as the machine looks.
+    pub(crate) fn detection(&self) -> &Detection {
+        self.detection.get_or_init(|| platform::detect(&surroundings::observe(), self.platform))
     }
 
     /// Where a setting comes from.
@@ -141,6 +148,6 @@ impl Settings {
         flag.or(self.values.to.as_ref())
             .cloned()
             .or_else(|| locations.iter().find_map(ckpt_core::location::Location::working))
-            .unwrap_or_else(|| self.detection.working.clone())
+            .unwrap_or_else(|| self.detection().working.clone())
     }
 }

@@ -38,8 +38,8 @@ impl Doctor {
         let valid = survey.verified.iter().filter(|item| item.verdict.is_valid);
         let report = DoctorReport {
             schema: "ckpt.doctor/1",
-            platform: settings.detection.platform.name(),
-            platform_reason: settings.detection.reason.clone(),
+            platform: settings.detection().platform.name(),
+            platform_reason: settings.detection().reason.clone(),
             locations: locations.iter().map(ToString::to_string).collect(),
             working: working.display().to_string(),
             free_bytes,

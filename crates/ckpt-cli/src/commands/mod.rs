@@ -70,7 +70,7 @@ impl Where {
     pub(crate) fn resolve(&self, settings: &Settings) -> Result<Vec<Location>> {
         let given = if self.locations.is_empty() { &settings.values.locations } else { &self.locations };
         if given.is_empty() {
-            return Ok(settings.detection.locations.clone());
+            return Ok(settings.detection().locations.clone());
         }
         given.iter().map(|text| text.parse::<Location>().map_err(Failure::from)).collect()
     }

@@ -65,7 +65,7 @@ impl Output {
     /// Prints one document.
     pub(crate) fn document(&self, document: &impl Serialize) {
         match serde_json::to_string_pretty(document) {
-            Ok(text) => self.answer(&text),
+            Ok(text) => self.answer(&(text + "\n")),
             Err(error) => self.note(&format!("the report could not be written: {error}")),
         }
     }

@@ -168,5 +168,5 @@ fn element_type(pickle: &Pickle, properties: Value) -> Option<Dtype> {
         return of(dtype);
     }
     let (_, _, object) = pickle.call(properties)?;
-    of(*pickle.sequence(object.state)?.first()?)
+    of(*pickle.sequence(pickle.contents(object).state)?.first()?)
 }

@@ -6,9 +6,9 @@ use std::io;
 
 use super::keys::{self, Role};
 use super::scalars::Reader;
-use super::{Facts, Layout, Parts, TensorSummary, lightning, ultralytics, wrapper_prefixes};
+use super::{Facts, Layout, Parts, lightning, ultralytics, wrapper_prefixes};
 use crate::format::pickle::{Node, NodeId, Pickle, Value};
-use crate::format::torch::tensor::{self, Tensors};
+use crate::format::torch::tensor;
 use crate::format::torch::{Opened, legacy};
 use crate::ids::{Epoch, Step};
 use crate::limits;
@@ -25,11 +25,9 @@ const MAPPINGS: usize = 64;
 pub fn read(opened: &Opened<'_>) -> io::Result<Facts> {
     let Some(pickle) = &opened.pickle else { return Ok(Facts::default()) };
     let reader = Reader { pickle, storages: &opened.storages, reads: Cell::new(0) };
-    let tensors = opened.tensors();
-    let tensors_outside = tensors.tensors.iter().filter(|(_, tensor)| !tensor.is_inside()).count() as u64;
-    let mut facts = Facts { tensors: summary(pickle, tensors), tensors_outside, ..Facts::default() };
+    let mut facts = Facts::default();
+    let ids = add_up(pickle, &mut facts);
     let root = pickle.root();
-    let ids: HashSet<NodeId> = tensors.tensors.iter().map(|(id, _)| *id).collect();
     let Some(items) = pickle.items(root) else {
         facts.layout = bare_layout(pickle, root, !ids.is_empty());
         facts.parts.model = !ids.is_empty();
@@ -121,11 +119,15 @@ pub(crate) fn layout(pickle: &Pickle, keys: &[(String, Value)]) -> Layout {
     if nested { Layout::TrainingDict } else { Layout::Values }
 }
 
-fn summary(pickle: &Pickle, tensors: &Tensors) -> TensorSummary {
-    let mut summary = TensorSummary::default();
-    for (_, tensor) in &tensors.tensors {
+/// Adds up all tensors; gives which they are, in order.
+fn add_up(pickle: &Pickle, facts: &mut Facts) -> Vec<NodeId> {
+    let summary = &mut facts.tensors;
+    let mut ids = Vec::new();
+    for (id, tensor) in tensor::tensors(pickle) {
         let elements = tensor.elements().unwrap_or(u64::MAX);
         summary.add(tensor.dtype.name(), elements, tensor.dtype.bytes(elements).unwrap_or(0));
+        facts.tensors_outside = facts.tensors_outside.saturating_add(u64::from(!tensor.is_inside()));
+        ids.push(id);
     }
     for inner in legacy::nested(pickle).pickles {
         if let Some(storage) = tensor::storage(&inner, inner.root()) {
@@ -133,13 +135,13 @@ fn summary(pickle: &Pickle, tensors: &Tensors) -> TensorSummary {
             summary.add(dtype, storage.count, storage.bytes().unwrap_or(0));
         }
     }
-    summary
+    ids
 }
 
 /// Finds tensors below a value, through anything, each object once.
 pub(crate) struct Walker<'a> {
     pickle: &'a Pickle,
-    tensors: &'a HashSet<NodeId>,
+    tensors: &'a [NodeId],
     /// Values looked at for all keys together: keys may share what is below them.
     visited: Cell<usize>,
     /// Objects below which there is no tensor.
@@ -147,8 +149,8 @@ pub(crate) struct Walker<'a> {
 }
 
 impl<'a> Walker<'a> {
-    /// One that looks for these tensors.
-    pub(crate) fn new(pickle: &'a Pickle, tensors: &'a HashSet<NodeId>) -> Self {
+    /// One that looks for these tensors, which are in order.
+    pub(crate) fn new(pickle: &'a Pickle, tensors: &'a [NodeId]) -> Self {
         Self { pickle, tensors, visited: Cell::new(0), without: RefCell::default() }
     }
 
@@ -158,7 +160,7 @@ impl<'a> Walker<'a> {
         let mut pending = vec![value];
         while let Some(value) = pending.pop() {
             let Value::Node(id) = value else { continue };
-            if self.tensors.contains(&id) {
+            if self.tensors.binary_search(&id).is_ok() {
                 return true;
             }
             self.visited.set(self.visited.get().saturating_add(1));
@@ -169,14 +171,15 @@ impl<'a> Walker<'a> {
                 continue;
             }
             match self.pickle.node(value) {
-                Some(Node::List(values) | Node::Tuple(values) | Node::Set(values)) => pending.extend(values),
                 Some(Node::Dict(items)) => pending.extend(items.iter().map(|(_, value)| value)),
                 Some(Node::Object(object)) => {
-                    pending.extend([object.arguments, object.state]);
-                    pending.extend(object.items.iter().map(|(_, value)| value));
-                    pending.extend(&object.elements);
+                    let contents = self.pickle.contents(object);
+                    pending.extend([object.arguments(), contents.state]);
+                    pending.extend(contents.items.iter().map(|(_, value)| value));
+                    pending.extend(&contents.elements);
                 }
-                _ => {}
+                Some(node) => pending.extend(self.pickle.elements(node).unwrap_or_default()),
+                None => {}
             }
         }
         self.without.borrow_mut().extend(seen);
@@ -200,9 +203,8 @@ impl<'a> Walker<'a> {
     /// Whether a value holds anything at all: `None`, and empty containers, do not.
     fn is_filled(&self, value: Value) -> bool {
         match self.pickle.node(value) {
-            Some(Node::List(values) | Node::Tuple(values) | Node::Set(values)) => !values.is_empty(),
             Some(Node::Dict(items)) => !items.is_empty(),
-            Some(_) => true,
+            Some(node) => self.pickle.elements(node).is_none_or(|elements| !elements.is_empty()),
             None => !matches!(value, Value::None | Value::Bool(false)),
         }
     }

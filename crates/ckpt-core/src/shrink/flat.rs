@@ -286,7 +286,7 @@ impl Walk<'_> {
             return Ok(Some(entries));
         }
         let elements = match pickle.node(value) {
-            Some(Node::List(elements) | Node::Tuple(elements)) if is_all => elements,
+            Some(node @ (Node::List(_) | Node::Tuple(_))) if is_all => pickle.elements(node).unwrap_or_default(),
             _ => return Ok(None),
         };
         Ok(Some(elements.iter().enumerate().map(|(index, value)| (index.to_string(), *value)).collect()))

@@ -6,7 +6,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::pickle::{NodeId, Pickle, Value};
@@ -129,7 +129,8 @@ struct Part {
 /// A state and what is needed to judge its parts.
 struct State<'a> {
     pickle: &'a Pickle,
-    sized: HashSet<NodeId>,
+    /// The tensors that are no scalars, in the order of the file.
+    sized: Vec<NodeId>,
 }
 
 impl<'a> State<'a> {

@@ -228,9 +228,9 @@ impl<'a> Emission<'a> {
                 self.writer.end_list();
                 Ok(())
             }
-            Some(Node::Tuple(values)) => self.tuple(path, values, depth),
+            Some(node @ Node::Tuple(_)) => self.tuple(path, pickle.elements(node).unwrap_or_default(), depth),
             Some(Node::Set(values)) => self.set(path, values, depth),
-            Some(Node::Global { .. }) => self.name(value),
+            Some(Node::Global(_)) => self.name(value),
             Some(Node::Object(_)) => self.instance(path, value, depth),
             _ => Err(self.object(value)),
         }
@@ -315,11 +315,11 @@ impl<'a> Emission<'a> {
         match (&*module, &*name, pickle.arguments(object)) {
             ("collections", "OrderedDict", _) => {
                 self.writer.begin_ordered();
-                self.items(path, &object.items, depth)
+                self.items(path, &pickle.contents(object).items, depth)
             }
             ("collections", "defaultdict" | "Counter", _) => {
                 self.writer.begin_dict();
-                self.items(path, &object.items, depth)
+                self.items(path, &pickle.contents(object).items, depth)
             }
             ("argparse", "Namespace", _) | ("types", "SimpleNamespace", _) => {
                 self.writer.begin_dict();
@@ -337,9 +337,9 @@ impl<'a> Emission<'a> {
             }
             ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar", _) => self.number(value),
             // A dict of a class of its own, as configurations are: its items are data, its class is code.
-            _ if !object.items.is_empty() && object.elements.is_empty() => {
+            _ if !pickle.contents(object).items.is_empty() && pickle.contents(object).elements.is_empty() => {
                 self.writer.begin_dict();
-                self.items(path, &object.items, depth)
+                self.items(path, &pickle.contents(object).items, depth)
             }
             _ => Err(self.object(value)),
         }

@@ -14,5 +14,5 @@ mod value;
 mod vm;
 pub mod write;
 
-pub use value::{Node, NodeId, Object, Pickle, Span, Tricks, Value};
+pub use value::{Contents, Global, Node, NodeId, Object, Pickle, Run, Span, Tricks, Value};
 pub use vm::{Broken, PickleError, PickleProblem, read, read_keeping};

@@ -36,38 +36,58 @@ pub enum Value {
 }
 
 /// A Python object with an identity.
+///
+/// A state has eight for each tensor, tuples and calls most of them. So what is rare stands in a box, and the elements of
+/// all tuples stand in one buffer: a node takes no more room than a [`Value`].
 #[derive(Clone, Debug)]
 pub enum Node {
     /// A list.
-    List(Vec<Value>),
-    /// A tuple.
-    Tuple(Vec<Value>),
+    List(Box<Vec<Value>>),
+    /// A tuple; see [`Pickle::elements`].
+    Tuple(Run),
     /// A set or frozen set.
-    Set(Vec<Value>),
+    Set(Box<Vec<Value>>),
     /// A dict, in the order of the file.
-    Dict(Vec<(Value, Value)>),
+    Dict(Box<Vec<(Value, Value)>>),
     /// An integer beyond 64 bits, nearest float.
     BigInt(f64),
     /// A name that Python would import.
-    Global {
-        /// Module path.
-        module: Span,
-        /// Name inside the module, dotted for nested ones.
-        name: Span,
-    },
+    Global(Box<Global>),
     /// A call or an instance that Python would make.
-    Object(Box<Object>),
+    Object(Object),
     /// A reference that the loader resolves: PyTorch's storages.
     Persistent(Value),
 }
 
+const _: () = assert!(size_of::<Node>() == size_of::<Value>());
+
+/// The elements of a tuple within the buffer of its [`Pickle`].
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    pub(super) start: u32,
+    pub(super) length: u32,
+}
+
+/// A name that Python would import.
+#[derive(Clone, Copy, Debug)]
+pub struct Global {
+    /// Module path.
+    pub module: Span,
+    /// Name inside the module, dotted for nested ones.
+    pub name: Span,
+}
+
 /// A call or an instance that Python would make, recorded and not made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Object {
-    /// What would be called: normally a [`Node::Global`].
-    pub callable: Value,
-    /// The arguments, normally a tuple.
-    pub arguments: Value,
+    pub(super) callable: NodeId,
+    pub(super) arguments: NodeId,
+    pub(super) contents: u32,
+}
+
+/// What would be put into an object once it is made.
+#[derive(Clone, Debug)]
+pub struct Contents {
     /// What `BUILD` would hand to `__setstate__` or merge into the instance's attributes.
     pub state: Value,
     /// Items that would be set on it: the contents of an `OrderedDict`.
@@ -76,12 +96,51 @@ pub struct Object {
     pub elements: Vec<Value>,
 }
 
+/// What most objects get: tensors among them.
+pub(super) static NO_CONTENTS: Contents = Contents { state: Value::None, items: Vec::new(), elements: Vec::new() };
+
+impl NodeId {
+    /// Stands for a value that is no node, where only nodes matter: no pickle has as many.
+    const NONE: Self = Self(u32::MAX);
+
+    fn of(value: Value) -> Self {
+        if let Value::Node(id) = value { id } else { Self::NONE }
+    }
+}
+
+impl Run {
+    pub(super) fn of(self, elements: &[Value]) -> &[Value] {
+        let start = self.start as usize;
+        elements.get(start..start.saturating_add(self.length as usize)).unwrap_or_default()
+    }
+}
+
+impl Object {
+    pub(super) fn new(callable: Value, arguments: Value) -> Self {
+        Self { callable: NodeId::of(callable), arguments: NodeId::of(arguments), contents: u32::MAX }
+    }
+
+    /// What would be called: normally a [`Node::Global`]. What has no node is no name either.
+    #[must_use]
+    pub fn callable(&self) -> Value {
+        Value::Node(self.callable)
+    }
+
+    /// The arguments, normally a tuple; see [`Pickle::arguments`].
+    #[must_use]
+    pub fn arguments(&self) -> Value {
+        Value::Node(self.arguments)
+    }
+}
+
 /// A whole pickle: its bytes, its arena, its root.
 #[derive(Debug)]
 pub struct Pickle {
     pub(super) source: Vec<u8>,
     pub(super) decoded: Vec<u8>,
     pub(super) nodes: Vec<Node>,
+    pub(super) elements: Vec<Value>,
+    pub(super) contents: Vec<Contents>,
     pub(super) root: Value,
     pub(super) length: usize,
     pub(super) protocol: u8,
@@ -213,7 +272,8 @@ impl Pickle {
             return Some(Literal::Bytes(span));
         }
         let (module, name, object) = self.call(value)?;
-        let is_plain = object.state == Value::None && object.items.is_empty() && object.elements.is_empty();
+        let contents = self.contents(object);
+        let is_plain = contents.state == Value::None && contents.items.is_empty() && contents.elements.is_empty();
         let arguments = is_plain.then(|| self.arguments(object))?;
         match (&*module, &*name, arguments) {
             ("_codecs", "encode", [Value::Text(text), Value::Text(codec)]) => {
@@ -230,7 +290,15 @@ impl Pickle {
     #[must_use]
     pub fn global(&self, value: Value) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
         match self.node(value)? {
-            Node::Global { module, name } => Some((self.short(*module), self.short(*name))),
+            Node::Global(global) => Some((self.short(global.module), self.short(global.name))),
+            _ => None,
+        }
+    }
+
+    /// Module and name of a global, to be compared with known ones.
+    pub(crate) fn global_bytes(&self, value: Value) -> Option<(&[u8], &[u8])> {
+        match self.node(value)? {
+            Node::Global(global) => Some((self.span(global.module), self.span(global.name))),
             _ => None,
         }
     }
@@ -241,12 +309,12 @@ impl Pickle {
     #[must_use]
     pub fn call(&self, value: Value) -> Option<(Cow<'_, str>, Cow<'_, str>, &Object)> {
         let Some(Node::Object(object)) = self.node(value) else { return None };
-        let (module, name) = self.global(object.callable)?;
-        if matches!((&*module, &*name), ("copyreg" | "copy_reg", "_reconstructor" | "__newobj__")) {
-            let class = self.arguments(object).first().copied()?;
-            let (module, name) = self.global(class)?;
-            return Some((module, name, object));
-        }
+        let is_generic = matches!(
+            self.global_bytes(object.callable())?,
+            (b"copyreg" | b"copy_reg", b"_reconstructor" | b"__newobj__")
+        );
+        let class = if is_generic { *self.arguments(object).first()? } else { object.callable() };
+        let (module, name) = self.global(class)?;
         Some((module, name, object))
     }
 
@@ -254,9 +322,11 @@ impl Pickle {
     ///
     /// Arguments are read through this one and never through [`Self::sequence`]: an object among its own
     /// arguments must not lead in a circle.
-    fn elements(&self, value: Value) -> Option<&[Value]> {
-        match self.node(value)? {
-            Node::List(elements) | Node::Tuple(elements) | Node::Set(elements) => Some(elements),
+    #[must_use]
+    pub fn elements<'a>(&'a self, node: &'a Node) -> Option<&'a [Value]> {
+        match node {
+            Node::List(elements) | Node::Set(elements) => Some(elements),
+            Node::Tuple(run) => Some(run.of(&self.elements)),
             _ => None,
         }
     }
@@ -264,23 +334,30 @@ impl Pickle {
     /// The arguments of a recorded call.
     #[must_use]
     pub fn arguments(&self, object: &Object) -> &[Value] {
-        self.elements(object.arguments).unwrap_or_default()
+        self.node(object.arguments()).and_then(|arguments| self.elements(arguments)).unwrap_or_default()
+    }
+
+    /// What would be put into an object.
+    #[must_use]
+    pub fn contents(&self, object: &Object) -> &Contents {
+        self.contents.get(object.contents as usize).unwrap_or(&NO_CONTENTS)
     }
 
     /// The elements of a list, tuple or set, also of their subclasses.
     #[must_use]
     pub fn sequence(&self, value: Value) -> Option<&[Value]> {
         match self.node(value)? {
-            Node::List(elements) | Node::Tuple(elements) | Node::Set(elements) => Some(elements),
             Node::Object(object) => {
                 let (_, name, _) = self.call(value)?;
                 match &*name {
-                    "Size" | "set" | "frozenset" | "list" | "tuple" => self.elements(*self.arguments(object).first()?),
-                    "deque" => Some(&object.elements),
+                    "Size" | "set" | "frozenset" | "list" | "tuple" => {
+                        self.elements(self.node(*self.arguments(object).first()?)?)
+                    }
+                    "deque" => Some(&self.contents(object).elements),
                     _ => None,
                 }
             }
-            _ => None,
+            node => self.elements(node),
         }
     }
 
@@ -290,8 +367,9 @@ impl Pickle {
         match self.node(value)? {
             Node::Dict(items) => Some(Cow::Borrowed(items)),
             Node::Object(object) => {
-                if !object.items.is_empty() {
-                    return Some(Cow::Borrowed(&object.items));
+                let items = &self.contents(object).items;
+                if !items.is_empty() {
+                    return Some(Cow::Borrowed(items));
                 }
                 let (_, name, _) = self.call(value)?;
                 matches!(&*name, "OrderedDict" | "defaultdict" | "Counter" | "dict").then_some(Cow::Borrowed(&[]))
@@ -304,10 +382,10 @@ impl Pickle {
     #[must_use]
     pub fn attributes(&self, value: Value) -> Option<&[(Value, Value)]> {
         let Some(Node::Object(object)) = self.node(value) else { return None };
-        match self.node(object.state)? {
+        match self.node(self.contents(object).state)? {
             Node::Dict(items) => Some(items),
             // `(dict, slots)`: the pair that copyreg writes for classes with `__slots__`.
-            Node::Tuple(pair) => pair.iter().rev().find_map(|part| match self.node(*part) {
+            Node::Tuple(pair) => pair.of(&self.elements).iter().rev().find_map(|part| match self.node(*part) {
                 Some(Node::Dict(items)) => Some(items.as_slice()),
                 _ => None,
             }),
@@ -343,8 +421,9 @@ impl Pickle {
     pub fn imports(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
         let mut seen = HashSet::new();
         self.nodes.iter().filter_map(move |node| match node {
-            Node::Global { module, name } => {
-                seen.insert((*module, *name)).then(|| (self.short(*module), self.short(*name)))
+            Node::Global(global) => {
+                let Global { module, name } = **global;
+                seen.insert((module, name)).then(|| (self.short(module), self.short(name)))
             }
             _ => None,
         })

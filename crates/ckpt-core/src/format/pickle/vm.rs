@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::machine::{Machine, Step, need, size};
+use super::machine::{Machine, Step, contents_mut, need, node_mut, pairs, size};
 use super::text::{decimal, unescape_string, unescape_unicode};
-use super::value::{Node, Pickle, Span, Value};
+use super::value::{Global, Node, Pickle, Span, Value};
 use crate::read::Cursor;
 
 /// Why a pickle could not be read.
@@ -78,34 +78,39 @@ pub fn read_keeping(source: Vec<u8>) -> Result<Pickle, Broken> {
     let mut cursor = Cursor::new(&source);
     let result = machine.run(&mut cursor);
     let length = cursor.position();
-    let Machine { decoded, nodes, protocol, tricks, .. } = machine;
+    let Machine { decoded, nodes, elements, contents, protocol, tricks, .. } = machine;
     let root = result.unwrap_or(Value::None);
-    let pickle = Pickle { source, decoded, nodes, root, length, protocol, tricks };
+    let pickle = Pickle { source, decoded, nodes, elements, contents, root, length, protocol, tricks };
     match result {
         Ok(_) => Ok(pickle),
         Err(error) => Err(Broken { error, seen: Box::new(pickle) }),
     }
 }
 
+/// One opcode adds one or two to what [`Machine::is_too_large`] looks at.
+const OPCODES_BETWEEN_CHECKS: usize = 64;
+
 impl Machine {
     /// All opcodes up to `STOP`, which gives the root.
     fn run(&mut self, cursor: &mut Cursor<'_>) -> Result<Value, PickleError> {
-        loop {
+        for count in 1_usize.. {
             let offset = cursor.position();
             let fail = |problem| PickleError { problem, offset };
             let opcode = cursor.u8().ok_or_else(|| fail(PickleProblem::Truncated))?;
-            match self.step(opcode, cursor).map_err(fail)? {
-                Some(root) => return Ok(root),
-                None if self.is_too_large() => return Err(fail(PickleProblem::TooLarge)),
-                None => {}
+            if opcode == b'.' {
+                return self.pop().map_err(fail);
+            }
+            self.step(opcode, cursor).map_err(fail)?;
+            if self.holds_too_many() || (count % OPCODES_BETWEEN_CHECKS == 0 && self.is_too_large()) {
+                return Err(fail(PickleProblem::TooLarge));
             }
         }
+        Err(PickleError { problem: PickleProblem::TooLarge, offset: cursor.position() })
     }
 
-    /// One opcode; the root when it was `STOP`.
-    fn step(&mut self, opcode: u8, cursor: &mut Cursor<'_>) -> Step<Option<Value>> {
+    /// One opcode that is not `STOP`.
+    fn step(&mut self, opcode: u8, cursor: &mut Cursor<'_>) -> Step<()> {
         match opcode {
-            b'.' => return self.pop().map(Some),
             0x80 => self.protocol = need(cursor.u8())?,
             0x95 => {
                 // FRAME only announces; what it frames is read as it comes.
@@ -120,7 +125,8 @@ impl Machine {
                 }
             }
             b'1' => {
-                self.pop_mark()?;
+                let mark = self.pop_mark()?;
+                self.stack.truncate(mark);
             }
             b'2' => self.push(self.top()?),
             b'p' | b'q' | b'r' | 0x94 | b'g' | b'h' | b'j' => self.memo_step(opcode, cursor)?,
@@ -139,19 +145,19 @@ impl Machine {
             0x82 | 0x83 | 0x84 | 0x97 | 0x98 => return Err(PickleProblem::Refused(opcode)),
             _ => return Err(PickleProblem::UnknownOpcode(opcode)),
         }
-        Ok(None)
+        Ok(())
     }
 
     fn memo_step(&mut self, opcode: u8, cursor: &mut Cursor<'_>) -> Step<()> {
-        let index = match opcode {
-            b'q' | b'h' => u32::from(need(cursor.u8())?),
-            b'r' | b'j' => need(cursor.u32())?,
-            0x94 => self.next_memo()?,
-            _ => decimal(need(cursor.line())?).ok_or(PickleProblem::BadArgument)?,
-        };
+        let written = |line| decimal(line).ok_or(PickleProblem::BadArgument);
         match opcode {
-            b'p' | b'q' | b'r' | 0x94 => self.remember(index),
-            _ => self.recall(index),
+            b'q' => self.remember(u32::from(need(cursor.u8())?)),
+            b'r' => self.remember(need(cursor.u32())?),
+            0x94 => self.remember(self.next_memo()?),
+            b'p' => self.remember(written(need(cursor.line())?)?),
+            b'h' => self.recall(u32::from(need(cursor.u8())?)),
+            b'j' => self.recall(need(cursor.u32())?),
+            _ => self.recall(written(need(cursor.line())?)?),
         }
     }
 
@@ -261,100 +267,77 @@ impl Machine {
 
     fn container_step(&mut self, opcode: u8) -> Step<()> {
         let node = match opcode {
-            b']' => Node::List(Vec::new()),
-            b'}' => Node::Dict(Vec::new()),
-            b')' => Node::Tuple(Vec::new()),
-            0x8f => Node::Set(Vec::new()),
-            b'l' => Node::List(self.pop_mark()?),
-            b't' => Node::Tuple(self.pop_mark()?),
-            b'd' => Node::Dict(self.pop_pairs()?),
-            0x91 => Node::Set(self.pop_mark()?),
+            b']' => Node::List(Box::default()),
+            b'}' => Node::Dict(Box::default()),
+            0x8f => Node::Set(Box::default()),
+            b')' => self.tuple(self.stack.len())?,
+            b't' => {
+                let mark = self.pop_mark()?;
+                self.tuple(mark)?
+            }
+            b'd' => {
+                let mark = self.pop_mark()?;
+                let items = pairs(self.stack.get(mark..).unwrap_or_default())?.collect();
+                self.stack.truncate(mark);
+                Node::Dict(Box::new(items))
+            }
+            b'l' | 0x91 => {
+                let mark = self.pop_mark()?;
+                let elements = Box::new(self.stack.split_off(mark));
+                if opcode == b'l' { Node::List(elements) } else { Node::Set(elements) }
+            }
             _ => {
                 let count = usize::from(opcode.saturating_sub(0x84));
-                let mut elements = Vec::with_capacity(count);
-                for _ in 0..count {
-                    elements.push(self.pop()?);
-                }
-                elements.reverse();
+                let start = self.last(count)?;
                 self.values = self.values.saturating_add(count);
-                Node::Tuple(elements)
+                self.tuple(start)?
             }
         };
         self.push_node(node)
     }
 
     fn fill_step(&mut self, opcode: u8) -> Step<()> {
+        let start = match opcode {
+            b'a' => self.last(1)?,
+            b's' => self.last(2)?,
+            _ => self.pop_mark()?,
+        };
         match opcode {
-            b'a' => {
-                let value = self.pop()?;
-                self.extend(vec![value])
-            }
-            b'e' | 0x90 => {
-                let values = self.pop_mark()?;
-                self.extend(values)
-            }
-            b's' => {
-                let value = self.pop()?;
-                let key = self.pop()?;
-                self.update(vec![(key, value)])
-            }
-            _ => {
-                let pairs = self.pop_pairs()?;
-                self.update(pairs)
-            }
+            b'a' | b'e' | 0x90 => self.extend(start),
+            _ => self.update(start),
         }
-    }
-
-    fn extend(&mut self, mut new: Vec<Value>) -> Step<()> {
-        self.values = self.values.saturating_add(1);
-        match self.node_mut(self.top()?)? {
-            Node::List(elements) | Node::Set(elements) => elements.append(&mut new),
-            Node::Object(object) => object.elements.append(&mut new),
-            _ => return Err(PickleProblem::BadStack),
-        }
-        Ok(())
-    }
-
-    fn update(&mut self, mut new: Vec<(Value, Value)>) -> Step<()> {
-        self.values = self.values.saturating_add(2);
-        match self.node_mut(self.top()?)? {
-            Node::Dict(items) => items.append(&mut new),
-            Node::Object(object) => object.items.append(&mut new),
-            _ => return Err(PickleProblem::BadStack),
-        }
-        Ok(())
     }
 
     fn object_step(&mut self, opcode: u8, cursor: &mut Cursor<'_>) -> Step<()> {
         match opcode {
             b'c' => {
                 let (module, name) = (Self::line(cursor)?, Self::line(cursor)?);
-                self.push_node(Node::Global { module, name })
+                self.push_node(Node::Global(Box::new(Global { module, name })))
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 if let (Value::Text(module), Value::Text(name)) = (module, name) {
-                    self.push_node(Node::Global { module, name })
+                    self.push_node(Node::Global(Box::new(Global { module, name })))
                 } else {
                     self.tricks.computed_global = true;
                     let empty = Span { start: 0, length: 0 };
-                    self.push_node(Node::Global { module: empty, name: empty })
+                    self.push_node(Node::Global(Box::new(Global { module: empty, name: empty })))
                 }
             }
             b'i' => {
                 let (module, name) = (Self::line(cursor)?, Self::line(cursor)?);
-                let class = self.add(Node::Global { module, name })?;
-                let arguments = self.pop_mark()?;
-                let arguments = self.add(Node::Tuple(arguments))?;
+                let class = self.add(Node::Global(Box::new(Global { module, name })))?;
+                let mark = self.pop_mark()?;
+                let arguments = self.tuple(mark)?;
+                let arguments = self.add(arguments)?;
                 self.object(class, arguments, cursor.bytes())
             }
             b'o' => {
-                let mut values = self.pop_mark()?;
-                if values.is_empty() {
-                    return Err(PickleProblem::BadStack);
-                }
-                let class = values.remove(0);
-                let arguments = self.add(Node::Tuple(values))?;
+                let mark = self.pop_mark()?;
+                let class = *self.stack.get(mark).ok_or(PickleProblem::BadStack)?;
+                let arguments = self.tuple(mark.saturating_add(1))?;
+                self.stack.truncate(mark);
+                let arguments = self.add(arguments)?;
                 self.object(class, arguments, cursor.bytes())
             }
             b'R' | 0x81 => {
@@ -364,7 +347,7 @@ impl Machine {
             0x92 => {
                 let (keywords, arguments, class) = (self.pop()?, self.pop()?, self.pop()?);
                 self.object(class, arguments, cursor.bytes())?;
-                match self.node_mut(keywords) {
+                match node_mut(&mut self.nodes, Some(&keywords)) {
                     Ok(Node::Dict(items)) if items.is_empty() => Ok(()),
                     _ => self.build(keywords),
                 }
@@ -385,10 +368,10 @@ impl Machine {
     }
 
     fn build(&mut self, state: Value) -> Step<()> {
-        match self.node_mut(self.top()?)? {
-            Node::Object(object) => object.state = state,
+        match node_mut(&mut self.nodes, self.stack.last())? {
+            Node::Object(object) => contents_mut(&mut self.contents, object)?.state = state,
             // A persistent id of old PyTorch may stand for a class.
-            Node::Global { .. } | Node::Persistent(_) => self.tricks.built_global = true,
+            Node::Global(_) | Node::Persistent(_) => self.tricks.built_global = true,
             // Python would call `__setstate__` or update `__dict__`; neither changes what a plain container holds.
             Node::Dict(_) | Node::List(_) | Node::Set(_) => {}
             Node::Tuple(_) | Node::BigInt(_) => return Err(PickleProblem::BadStack),

@@ -274,11 +274,13 @@ mod tests {
             Value::Bytes(span) => Tree::Bytes(pickle.span(span).to_vec()),
             Value::Node(_) => match pickle.node(value).unwrap() {
                 Node::List(values) => Tree::List(values.iter().map(|value| back(pickle, *value)).collect()),
-                Node::Tuple(values) => Tree::Tuple(values.iter().map(|value| back(pickle, *value)).collect()),
+                node @ Node::Tuple(_) => {
+                    Tree::Tuple(pickle.elements(node).unwrap().iter().map(|value| back(pickle, *value)).collect())
+                }
                 Node::Dict(items) => Tree::Dict(pairs(items)),
                 Node::Object(object) => match pickle.bytes(value) {
                     Some(bytes) => Tree::Bytes(bytes.into_owned()),
-                    None => Tree::Ordered(pairs(&object.items)),
+                    None => Tree::Ordered(pairs(&pickle.contents(object).items)),
                 },
                 other => panic!("{other:?}"),
             },

@@ -1,11 +1,10 @@
 //! The zip container of `torch.save` since 1.6, packed or unpacked into a directory, and TorchScript archives.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use std::collections::BTreeMap;
 use std::io;
 
 use super::storages::Storages;
-use super::tensor::StorageRef;
+use super::tensor::{self, StorageRef};
 use super::{Opened, TWICE, salvage};
 use crate::finding::{Code, Finding};
 use crate::format::Format;
@@ -43,7 +42,7 @@ pub(crate) fn root_of(archive: &Archive) -> Option<&str> {
 /// What a zip without `data.pkl` is.
 fn other_kind(archive: &Archive) -> (Format, Finding) {
     let has = |suffix: &str| {
-        archive.entries.iter().any(|entry| entry.name == suffix || entry.name.ends_with(&format!("/{suffix}")))
+        archive.entries.iter().any(|entry| &*entry.name == suffix || entry.name.ends_with(&format!("/{suffix}")))
     };
     let recognised = |format: Format| {
         (format, Finding::warning(Code::Unsupported, format!("recognised as {}, not inspected", format.describe())))
@@ -105,7 +104,7 @@ fn open_archive(source: &dyn ReadAt, archive: Archive) -> io::Result<Opened<'_>>
         name.push_str(key);
         archive.get(&name).map(|entry| entry.size)
     };
-    let found = storage_findings(&opened.tensors().storages, size_of);
+    let found = storage_findings(&opened, size_of);
     opened.findings.extend(found);
     if is_script {
         opened
@@ -235,10 +234,16 @@ pub fn pickle_finding(name: &str, error: PickleError) -> Finding {
 }
 
 /// Compares every storage that the pickle names with the size of the member that should hold it.
-fn storage_findings(
-    storages: &BTreeMap<String, StorageRef>,
-    mut size_of: impl FnMut(&str) -> Option<u64>,
-) -> Vec<Finding> {
+fn storage_findings(opened: &Opened<'_>, mut size_of: impl FnMut(&str) -> Option<u64>) -> Vec<Finding> {
+    let mut is_whole = |storage: StorageRef| match (size_of(&storage.key), storage.bytes()) {
+        (None, needs) => needs == Some(0),
+        (Some(has), needs) => needs.is_none_or(|needs| has >= needs),
+    };
+    // Nearly always all are there, and then there is nothing to be remembered.
+    if opened.pickle.as_ref().is_none_or(|pickle| tensor::storages(pickle).all(&mut is_whole)) {
+        return Vec::new();
+    }
+    let storages = &opened.tensors().storages;
     let (mut missing, mut short) = (Vec::new(), Vec::new());
     for storage in storages.values() {
         match (size_of(&storage.key), storage.bytes()) {
@@ -285,7 +290,7 @@ pub fn open_directory<'a>(members: &'a dyn Members, prefix: &str) -> io::Result<
     drop(file);
     let mut opened = read_main(format, bytes);
     let size_of = |key: &str| members.list().get(&format!("{prefix}data/{key}")).copied();
-    let found = storage_findings(&opened.tensors().storages, size_of);
+    let found = storage_findings(&opened, size_of);
     opened.findings.extend(found);
     opened.findings.push(Finding::info(
         Code::Unsupported,

@@ -158,7 +158,8 @@ pub struct Nested {
 /// The pickles inside a pickle: PyTorch's tensors put a whole stream into `torch.storage._load_from_bytes(b"…")`.
 #[must_use]
 pub fn nested(pickle: &Pickle) -> Nested {
-    let loaders: HashSet<NodeId> = pickle.nodes().map(|(id, _)| id).filter(|id| is_loader(pickle, *id)).collect();
+    let loaders: HashSet<NodeId> =
+        pickle.nodes().filter(|(_, node)| is_loader(pickle, node)).map(|(id, _)| id).collect();
     let mut found = Nested::default();
     if loaders.is_empty() {
         return found;
@@ -167,33 +168,39 @@ pub fn nested(pickle: &Pickle) -> Nested {
     let is_handed_on = |value: &Value| matches!(value, Value::Node(id) if loaders.contains(id));
     for (_, node) in pickle.nodes() {
         found.has_unread |= match node {
-            Node::List(values) | Node::Tuple(values) | Node::Set(values) => values.iter().any(is_handed_on),
             Node::Dict(items) => items.iter().any(|(key, value)| is_handed_on(key) || is_handed_on(value)),
             Node::Object(object) => {
-                let is_call = is_handed_on(&object.callable);
+                let is_call = is_handed_on(&object.callable());
                 if is_call {
                     let argument = pickle.arguments(object).first().and_then(|bytes| pickle.bytes_span(*bytes));
                     // The same bytes are read once, however often they are loaded.
                     let is_new = argument.is_none_or(|span| read.insert(span));
                     found.has_unread |= is_new && !read_nested(pickle, object, &mut found.pickles);
                 }
-                let values = object.items.iter().flat_map(|(key, value)| [key, value]).chain(&object.elements);
-                [&object.arguments, &object.state].into_iter().chain(values).any(is_handed_on)
+                let contents = pickle.contents(object);
+                let values = contents.items.iter().flat_map(|(key, value)| [key, value]).chain(&contents.elements);
+                is_handed_on(&object.arguments())
+                    || is_handed_on(&contents.state)
+                    || values.into_iter().any(is_handed_on)
             }
-            _ => false,
+            node => pickle.elements(node).is_some_and(|elements| elements.iter().any(is_handed_on)),
         };
     }
     found
 }
 
-fn is_loader(pickle: &Pickle, id: NodeId) -> bool {
-    pickle.global(Value::Node(id)).is_some_and(|(module, name)| (&*module, &*name) == LOADER)
+fn is_loader(pickle: &Pickle, node: &Node) -> bool {
+    let Node::Global(global) = node else { return false };
+    (pickle.span(global.module), pickle.span(global.name)) == (LOADER.0.as_bytes(), LOADER.1.as_bytes())
 }
 
 /// Reads what one call would load; false when a part of it could not be read.
 fn read_nested(pickle: &Pickle, call: &Object, found: &mut Vec<Pickle>) -> bool {
-    let Some(Node::Tuple(arguments)) = pickle.node(call.arguments) else { return false };
-    let Some(bytes) = arguments.first().and_then(|bytes| pickle.bytes(*bytes)) else { return false };
+    let Some(arguments @ Node::Tuple(_)) = pickle.node(call.arguments()) else { return false };
+    let Some(bytes) = pickle.elements(arguments).and_then(<[Value]>::first).and_then(|bytes| pickle.bytes(*bytes))
+    else {
+        return false;
+    };
     let mut rest: &[u8] = &bytes;
     if rest.starts_with(&zip::LOCAL_HEADER) {
         let Ok(opened) = archive::open(&rest) else { return false };

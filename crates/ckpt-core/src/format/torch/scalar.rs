@@ -48,7 +48,7 @@ fn object(pickle: &Pickle, value: Value) -> Option<Scalar> {
         }
         ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => {
             // BUILD (version, shape, dtype, is_fortran, bytes)
-            let [_, shape, dtype, _, bytes] = pickle.sequence(object.state)? else { return None };
+            let [_, shape, dtype, _, bytes] = pickle.sequence(pickle.contents(object).state)? else { return None };
             one_element(pickle, *shape)?;
             numpy_element(pickle, *dtype, &pickle.bytes_up_to(*bytes, ELEMENT_BYTES)?)
         }
@@ -91,7 +91,10 @@ fn numpy_element(pickle: &Pickle, dtype: Value, bytes: &[u8]) -> Option<f64> {
     }
     let code = pickle.text(*pickle.arguments(object).first()?)?.into_owned();
     let code = code.trim_start_matches(['<', '>', '|', '=']);
-    let order = pickle.sequence(object.state).and_then(|state| state.get(1)).and_then(|order| pickle.text(*order));
+    let order = pickle
+        .sequence(pickle.contents(object).state)
+        .and_then(|state| state.get(1))
+        .and_then(|order| pickle.text(*order));
     let dtype = match code {
         "f2" => "float16",
         "f4" => "float32",

@@ -102,11 +102,12 @@ fn unsigned(value: Value) -> Option<u64> {
 pub fn storage(pickle: &Pickle, value: Value) -> Option<StorageRef> {
     let Some(Node::Persistent(id)) = pickle.node(value) else { return None };
     let [tag, class, key, _location, count, ..] = pickle.sequence(*id)? else { return None };
-    if pickle.text(*tag)? != "storage" {
+    if !matches!(tag, Value::Text(tag) if pickle.span(*tag) == b"storage") {
         return None;
     }
-    let (_, class) = pickle.global(*class)?;
-    Some(StorageRef { key: pickle.key(*key)?.into_owned(), dtype: Dtype::of_storage(&class), count: unsigned(*count)? })
+    let (_, class) = pickle.global_bytes(*class)?;
+    let dtype = std::str::from_utf8(class).ok().and_then(Dtype::of_storage);
+    Some(StorageRef { key: pickle.key(*key)?.into_owned(), dtype, count: unsigned(*count)? })
 }
 
 fn shape(pickle: &Pickle, value: Value) -> Option<Vec<u64>> {
@@ -133,11 +134,11 @@ enum Role<'a> {
 }
 
 /// A tensor that stands on a storage of its own, or on none.
-fn leaf(pickle: &Pickle, name: &str, arguments: &[Value]) -> Option<TensorRef> {
+fn leaf(pickle: &Pickle, name: &[u8], arguments: &[Value]) -> Option<TensorRef> {
     match (name, arguments) {
-        ("_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_qtensor", _) => on_storage(pickle, arguments, None),
-        ("_rebuild_tensor_v3", [_, _, _, _, _, _, dtype, ..]) => on_storage(pickle, arguments, Some(*dtype)),
-        ("_rebuild_meta_tensor_no_storage", [dtype_value, size, ..]) => Some(TensorRef {
+        (b"_rebuild_tensor" | b"_rebuild_tensor_v2" | b"_rebuild_qtensor", _) => on_storage(pickle, arguments, None),
+        (b"_rebuild_tensor_v3", [_, _, _, _, _, _, dtype, ..]) => on_storage(pickle, arguments, Some(*dtype)),
+        (b"_rebuild_meta_tensor_no_storage", [dtype_value, size, ..]) => Some(TensorRef {
             dtype: dtype(pickle, *dtype_value)?,
             shape: shape(pickle, *size)?,
             storage: None,
@@ -158,22 +159,22 @@ fn on_storage(pickle: &Pickle, arguments: &[Value], explicit: Option<Value>) -> 
 }
 
 /// The name under `torch._utils` or `torch._tensor` that an object calls, and with what.
-fn rebuilder<'a>(pickle: &'a Pickle, value: Value) -> Option<(std::borrow::Cow<'a, str>, &'a [Value])> {
+fn rebuilder(pickle: &Pickle, value: Value) -> Option<(&[u8], &[Value])> {
     let Some(Node::Object(object)) = pickle.node(value) else { return None };
-    let (module, name) = pickle.global(object.callable)?;
-    matches!(&*module, "torch._utils" | "torch._tensor").then(|| (name, pickle.arguments(object)))
+    let (module, name) = pickle.global_bytes(object.callable())?;
+    matches!(module, b"torch._utils" | b"torch._tensor").then(|| (name, pickle.arguments(object)))
 }
 
 /// A part of a composite tensor. Parts are leaves: a composite among its own parts must not lead in a circle.
 fn part(pickle: &Pickle, value: Value) -> Option<TensorRef> {
     let (name, arguments) = rebuilder(pickle, value)?;
-    leaf(pickle, &name, arguments)
+    leaf(pickle, name, arguments)
 }
 
 fn role(pickle: &Pickle, value: Value) -> Option<Role<'_>> {
     let (name, arguments) = rebuilder(pickle, value)?;
-    match (&*name, arguments) {
-        ("_rebuild_sparse_tensor", [_, parts]) => {
+    match (name, arguments) {
+        (b"_rebuild_sparse_tensor", [_, parts]) => {
             let parts = pickle.sequence(*parts)?;
             let parts = parts.get(..PARTS).unwrap_or(parts);
             // The indices stand first, the values last; only the values have the tensor's own type.
@@ -181,11 +182,11 @@ fn role(pickle: &Pickle, value: Value) -> Option<Role<'_>> {
             let size = parts.iter().rev().find_map(|part| shape(pickle, *part)).unwrap_or_default();
             Some(Role::Composite(TensorRef { dtype, shape: size, storage: None, offset: 0, strides: Vec::new() }))
         }
-        ("_rebuild_nested_tensor", [buffer, ..]) => Some(Role::Composite(part(pickle, *buffer)?)),
+        (b"_rebuild_nested_tensor", [buffer, ..]) => Some(Role::Composite(part(pickle, *buffer)?)),
         // Its scales and zero points may be tensors.
-        ("_rebuild_qtensor", _) => leaf(pickle, &name, arguments).map(Role::Composite),
+        (b"_rebuild_qtensor", _) => leaf(pickle, name, arguments).map(Role::Composite),
         (
-            "_rebuild_parameter" | "_rebuild_parameter_with_state" | "_rebuild_from_type_v2" | "_rebuild_from_type",
+            b"_rebuild_parameter" | b"_rebuild_parameter_with_state" | b"_rebuild_from_type_v2" | b"_rebuild_from_type",
             _,
         ) => Some(Role::Wrapper(arguments)),
         (name, _) => leaf(pickle, name, arguments).map(Role::Tensor),
@@ -212,8 +213,8 @@ pub fn tensor(pickle: &Pickle, value: Value) -> Option<TensorRef> {
 /// `_rebuild_from_type_v2(func, type, args, state)`: the tensor that `func(*args)` would give.
 fn rebuilt_from_type(pickle: &Pickle, arguments: &[Value]) -> Option<TensorRef> {
     let [function, _, inner, ..] = arguments else { return None };
-    let (module, name) = pickle.global(*function)?;
-    if module != "torch._utils" || !matches!(&*name, "_rebuild_tensor_v2" | "_rebuild_tensor") {
+    let (module, name) = pickle.global_bytes(*function)?;
+    if module != b"torch._utils" || !matches!(name, b"_rebuild_tensor_v2" | b"_rebuild_tensor") {
         return None;
     }
     on_storage(pickle, pickle.sequence(*inner)?, None)
@@ -226,24 +227,24 @@ pub fn plain(pickle: &Pickle, value: Value) -> Option<TensorRef> {
     let mut value = value;
     for _ in 0..4 {
         let (name, arguments) = rebuilder(pickle, value)?;
-        let (name, arguments) = match (&*name, arguments) {
-            ("_rebuild_from_type_v2" | "_rebuild_from_type", [function, _, inner, ..]) => {
-                let (module, name) = pickle.global(*function)?;
-                if module != "torch._utils" {
+        let (name, arguments) = match (name, arguments) {
+            (b"_rebuild_from_type_v2" | b"_rebuild_from_type", [function, _, inner, ..]) => {
+                let (module, name) = pickle.global_bytes(*function)?;
+                if module != b"torch._utils" {
                     return None;
                 }
                 (name, pickle.sequence(*inner)?)
             }
             _ => (name, arguments),
         };
-        let metadata = match &*name {
-            "_rebuild_parameter" | "_rebuild_parameter_with_state" => {
+        let metadata = match name {
+            b"_rebuild_parameter" | b"_rebuild_parameter_with_state" => {
                 value = *arguments.first()?;
                 continue;
             }
-            "_rebuild_tensor" => None,
-            "_rebuild_tensor_v2" => arguments.get(6),
-            "_rebuild_tensor_v3" => arguments.get(7),
+            b"_rebuild_tensor" => None,
+            b"_rebuild_tensor_v2" => arguments.get(6),
+            b"_rebuild_tensor_v3" => arguments.get(7),
             _ => return None,
         };
         // What it names is done to the elements when they are read.
@@ -255,7 +256,7 @@ pub fn plain(pickle: &Pickle, value: Value) -> Option<TensorRef> {
         if is_view_of_view(pickle, *arguments.first()?) {
             return None;
         }
-        let tensor = leaf(pickle, &name, arguments)?;
+        let tensor = leaf(pickle, name, arguments)?;
         return (tensor.strides.len() == tensor.shape.len()).then_some(tensor);
     }
     None
@@ -278,37 +279,52 @@ pub struct Tensors {
 /// Collects every tensor and storage. Linear in the pickle: nothing is followed, so nothing can go in circles.
 #[must_use]
 pub fn collect(pickle: &Pickle) -> Tensors {
-    let mut found = Tensors::default();
+    Tensors {
+        tensors: tensors(pickle).collect(),
+        storages: storages(pickle).map(|storage| (storage.key.clone(), storage)).collect(),
+    }
+}
+
+/// Every storage, in the order of the file, as often as it is referred to.
+pub fn storages(pickle: &Pickle) -> impl Iterator<Item = StorageRef> {
+    let references = pickle.nodes().filter(|(_, node)| matches!(node, Node::Persistent(_)));
+    references.filter_map(|(id, _)| storage(pickle, Value::Node(id)))
+}
+
+/// Every tensor, in the order of the file, each once. What a composite tensor is made of is not among them.
+pub fn tensors(pickle: &Pickle) -> impl Iterator<Item = (NodeId, TensorRef)> {
+    let inside = composite_parts(pickle);
+    let tensor = |id| match role(pickle, Value::Node(id))? {
+        Role::Tensor(tensor) | Role::Composite(tensor) => Some((id, tensor)),
+        Role::Wrapper(arguments) => rebuilt_from_type(pickle, arguments).map(|tensor| (id, tensor)),
+    };
+    let calls = pickle.nodes().filter(|(_, node)| matches!(node, Node::Object(_))).map(|(id, _)| id);
+    calls.filter(move |id| !inside.contains(id)).filter_map(tensor)
+}
+
+fn composite_parts(pickle: &Pickle) -> HashSet<NodeId> {
     let mut inside = HashSet::new();
+    // Nearly all pickles have none, which their imports tell at once.
+    let makes_composites = |node: &Node| {
+        let Node::Global(global) = node else { return false };
+        matches!(pickle.span(global.name), b"_rebuild_sparse_tensor" | b"_rebuild_nested_tensor" | b"_rebuild_qtensor")
+    };
+    if !pickle.nodes().any(|(_, node)| makes_composites(node)) {
+        return inside;
+    }
     for (id, node) in pickle.nodes() {
-        match node {
-            Node::Persistent(_) => {
-                if let Some(storage) = storage(pickle, Value::Node(id)) {
-                    found.storages.insert(storage.key.clone(), storage);
-                }
-            }
-            Node::Object(object) => match role(pickle, Value::Node(id)) {
-                Some(Role::Tensor(tensor)) => found.tensors.push((id, tensor)),
-                Some(Role::Composite(tensor)) => {
-                    let parts = pickle.arguments(object).iter().take(PARTS).flat_map(|part| {
-                        pickle.sequence(*part).unwrap_or(std::slice::from_ref(part)).iter().take(PARTS)
-                    });
-                    inside.extend(parts.filter_map(|part| match part {
-                        Value::Node(id) => Some(*id),
-                        _ => None,
-                    }));
-                    found.tensors.push((id, tensor));
-                }
-                Some(Role::Wrapper(arguments)) => {
-                    if let Some(tensor) = rebuilt_from_type(pickle, arguments) {
-                        found.tensors.push((id, tensor));
-                    }
-                }
-                None => {}
-            },
-            _ => {}
+        let Node::Object(object) = node else { continue };
+        if let Some(Role::Composite(_)) = role(pickle, Value::Node(id)) {
+            let parts = pickle
+                .arguments(object)
+                .iter()
+                .take(PARTS)
+                .flat_map(|part| pickle.sequence(*part).unwrap_or(std::slice::from_ref(part)).iter().take(PARTS));
+            inside.extend(parts.filter_map(|part| match part {
+                Value::Node(id) => Some(*id),
+                _ => None,
+            }));
         }
     }
-    found.tensors.retain(|(id, _)| !inside.contains(id));
-    found
+    inside
 }

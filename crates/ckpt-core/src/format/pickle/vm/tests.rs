@@ -10,7 +10,7 @@ fn a_call_is_recorded_and_not_made() {
     let pickle = read(b"cos\nsystem\n(S'touch /tmp/never'\ntR.".to_vec()).unwrap();
     let (module, name, object) = pickle.call(pickle.root()).unwrap();
     assert_eq!((&*module, &*name), ("os", "system"));
-    let command = *pickle.sequence(object.arguments).unwrap().first().unwrap();
+    let command = *pickle.sequence(object.arguments()).unwrap().first().unwrap();
     assert_eq!(pickle.text(command).unwrap(), "touch /tmp/never");
 }
 
