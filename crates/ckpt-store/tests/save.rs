@@ -13,7 +13,7 @@ use ckpt_core::manifest::Pointer;
 use ckpt_core::metric::Direction;
 use ckpt_core::prune::Retention;
 use ckpt_store::Result;
-use ckpt_store::load::Checkpoint;
+use ckpt_store::load::{Checkpoint, Tensors};
 use ckpt_store::save::{Committed, Existing, Overlap, PendingSave, Policy, Saver, Tensor, Tracked};
 use common::{Mounted, names, tree};
 
@@ -335,6 +335,9 @@ fn a_single_file_takes_the_place_of_the_older_one_and_tells_its_facts() {
     let inspection = inspection.unwrap();
     assert_eq!((inspection.step, inspection.epoch), (Some(Step(2)), Some(Epoch::from(4))));
     assert_eq!(inspection.metrics[0].value, 0.5);
+    let read = Tensors::read(&root.join("best.safetensors")).unwrap();
+    assert_eq!(read.get("w").unwrap(), weights(&bytes(2)));
+    assert_eq!((read.metadata()["step"].as_str(), read.metadata()["accuracy"].as_str()), ("2", "0.5"));
 }
 
 #[test]
