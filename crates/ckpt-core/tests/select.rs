@@ -440,10 +440,13 @@ proptest! {
         mut drafts in proptest::collection::vec(any_draft(), 1..8),
         now_ns in any::<i64>(),
         drop_damaged in any::<bool>(),
+        are_ours in any::<bool>(),
     ) {
         for (index, draft) in drafts.iter_mut().enumerate() {
             draft.path = format!("{index}.pth");
             draft.kind = SourceKind::Path;
+            // A directory of both is decided by `select` itself, in the store.
+            draft.commit = are_ours.then_some(("one", index as u64));
         }
         let items: Vec<Item> = drafts.iter().map(|draft| Item::of(&draft.verified(&Expectations::default()))).collect();
         for (rule, criteria) in [("", latest()), ("accuracy:max=1", best("accuracy:max"))] {

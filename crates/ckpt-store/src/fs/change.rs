@@ -11,7 +11,7 @@ use ckpt_core::{ErrorKind, limits};
 use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::{FileReader, allowed, flags, point};
+use super::{FileReader, allowed, flags, point, point_of_removal};
 use crate::error::{Error, Result};
 use crate::inspect::parent;
 
@@ -372,7 +372,7 @@ pub fn lock_file(path: &Path, deadline: Duration) -> Result<Lock> {
 /// The system refuses.
 pub fn remove(path: &Path) -> Result<()> {
     let metadata = fs::symlink_metadata(path).map_err(|error| Error::io("look at", path, error))?;
-    point()
+    point_of_removal(path)
         .and_then(|()| if metadata.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) })
         .map_err(|error| Error::io("delete", path, error))
 }

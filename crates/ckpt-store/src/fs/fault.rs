@@ -1,7 +1,9 @@
 //! Tests only: makes the n-th operation of this thread fail, as a failing disk or a dying process would.
+#![expect(clippy::disallowed_methods, reason = "it does what the door would do")]
 
 use std::cell::Cell;
 use std::io;
+use std::path::Path;
 
 use rustix::io::Errno;
 
@@ -18,12 +20,14 @@ pub(crate) enum Fault {
 
 thread_local! {
     static PLAN: Cell<Option<(u64, Fault)>> = const { Cell::new(None) };
+    static IS_DEAD: Cell<bool> = const { Cell::new(false) };
     static HAS_NO_FLAGS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Lets `count` operations pass, then fails.
 pub(crate) fn arm(count: u64, fault: Fault) {
     PLAN.set(Some((count, fault)));
+    IS_DEAD.set(false);
 }
 
 /// Ends the failures; tells whether any operation failed.
@@ -52,12 +56,29 @@ pub(crate) fn point() -> io::Result<()> {
             PLAN.set(None);
             Err(error.into())
         }
-        Some((0, Fault::FromThenOn(error))) => Err(error.into()),
+        Some((0, Fault::FromThenOn(error))) => {
+            IS_DEAD.set(true);
+            Err(error.into())
+        }
         Some((count, fault)) => {
             PLAN.set(Some((count - 1, fault)));
             Ok(())
         }
     }
+}
+
+/// Counts one removal. One that fails has begun: of a directory, files are gone. Who died before begins nothing.
+pub(crate) fn point_of_removal(path: &Path) -> io::Result<()> {
+    let was_dead = IS_DEAD.get();
+    point().inspect_err(|_| {
+        if was_dead {
+            return;
+        }
+        for entry in std::fs::read_dir(path).into_iter().flatten().flatten().take(2) {
+            // What is no file goes later.
+            std::fs::remove_file(entry.path()).ok();
+        }
+    })
 }
 
 /// Counts one write of `count` bytes; tells how many of them the system takes.

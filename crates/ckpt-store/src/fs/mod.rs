@@ -42,8 +42,15 @@ fn point() -> io::Result<()> {
 fn allowed(count: usize) -> io::Result<usize> {
     Ok(count)
 }
+/// Where a removal ends half way; see `fault.rs`.
+#[cfg(not(test))]
+#[expect(clippy::unnecessary_wraps, reason = "it fails under test")]
+#[inline]
+fn point_of_removal(_: &Path) -> io::Result<()> {
+    Ok(())
+}
 #[cfg(test)]
-use fault::{allowed, point};
+use fault::{allowed, point, point_of_removal};
 
 /// A file open for reading at any offset.
 #[derive(Debug)]
