@@ -61,9 +61,6 @@ pub fn flat(opened: &Opened<'_>, inspection: &Inspection, choice: &Choice) -> Re
             .map(|part| (part.name.clone(), part.name.clone(), part.value))
             .collect(),
     };
-    if matches!(choice, Choice::All { .. }) {
-        unnamed(pickle, &parts)?;
-    }
     for part in &parts {
         // A number and its text are two keys of one name.
         if chosen.iter().all(|(_, key, value)| key != &part.name || value != &part.value) {
@@ -72,6 +69,7 @@ pub fn flat(opened: &Opened<'_>, inspection: &Inspection, choice: &Choice) -> Re
     }
     let ids: Vec<_> = opened.tensors().tensors.iter().map(|(id, _)| *id).collect();
     let walker = Walker::new(pickle, &ids);
+    check_names(pickle, &walker, &parts, choice)?;
     let mut walk = Walk { pickle, walker, tensors: Vec::new(), account, visited: 0 };
     for (prefix, key, value) in chosen {
         let before = walk.tensors.len();
@@ -147,15 +145,16 @@ fn metadata(inspection: &Inspection, mut fields: BTreeMap<String, String>) -> BT
 }
 
 /// Refuses tensors under top-level keys that have no text, when all are wanted.
-fn unnamed(pickle: &Pickle, parts: &[Part]) -> Result<()> {
-    let holds = |part: &&Part| matches!(part.fate, Fate::Weights | Fate::Tensor) && pickle.key(part.key).is_none();
-    match parts.iter().find(holds) {
-        Some(part) => {
-            let message = "safetensors has no names but texts, and a tensor is under the";
-            Err(Error::new(ErrorKind::Unsupported, part.name.as_str(), message))
-        }
-        None => Ok(()),
-    }
+fn check_names(pickle: &Pickle, walker: &Walker<'_>, parts: &[Part], choice: &Choice) -> Result<()> {
+    let Choice::All { is_compact } = choice else { return Ok(()) };
+    let is_lost = |part: &&Part| {
+        let is_wanted = !(*is_compact && matches!(part.fate, Fate::Training(_)));
+        is_wanted && pickle.key(part.key).is_none() && walker.holds_tensor(part.value)
+    };
+    parts.iter().find(is_lost).map_or(Ok(()), |part| {
+        let message = "safetensors has no names but texts, and a tensor is under the";
+        Err(Error::new(ErrorKind::Unsupported, part.name.as_str(), message))
+    })
 }
 
 fn left(account: &mut Account, part: &Part, choice: &Choice, is_told: bool) {

@@ -164,6 +164,10 @@ impl<'a> Key<'a> {
             Value::None => Self::None,
             Value::Bool(flag) => Self::Int(i64::from(flag)),
             Value::Int(number) => Self::Int(number),
+            #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
+            Value::Float(number) if number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0 => {
+                Self::Int(number as i64)
+            }
             Value::Float(number) => Self::Float(number.to_bits()),
             Value::Text(span) => Self::Text(pickle.span(span)),
             Value::Bytes(span) => Self::Bytes(pickle.span(span)),

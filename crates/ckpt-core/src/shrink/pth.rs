@@ -144,9 +144,7 @@ impl<'a> Emission<'a> {
         self.writer.begin_dict();
         let mut has_weights = is_bare;
         let mut lacking = None;
-        if is_bare {
-            self.account.drop_attributes(self.pickle, "", self.pickle.root());
-        }
+        self.account.drop_attributes(self.pickle, "", self.pickle.root());
         for part in parts {
             let name = part.name.as_str();
             if name == CLASS_KEY && !is_bare {

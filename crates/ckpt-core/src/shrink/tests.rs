@@ -271,7 +271,9 @@ fn no_tensor_is_lost_whose_key_is_no_text_or_has_the_text_of_another() {
         assert_eq!(flat.unwrap_err().kind(), ErrorKind::Unsupported);
         assert_eq!(pth.unwrap().pieces.len(), 2);
     }
-    // Of the same key the last value counts.
+    // In Python `True` is 1, and of the same key the last value counts.
+    let one = |writer: &mut Writer| writer.int(1);
+    assert_eq!(planned(&pair(&|writer| writer.bool(true), &one)).1.unwrap().tensors.len(), 1);
     assert_eq!(planned(&pair(&text, &text)).1.unwrap().tensors.len(), 1);
 }
 
@@ -308,6 +310,15 @@ fn at_the_root_a_number_is_another_key_than_its_text() {
     let opened = legacy::open_pickle(&bytes).unwrap();
     let error = flat::flat(&opened, &inspect::file("", &bytes).unwrap(), &all).unwrap_err();
     assert_eq!((error.kind(), error.subject()), (ErrorKind::Unsupported, "1.weight"));
+    let bytes = state(|writer| {
+        weights(writer, "model", "0");
+        writer.float(1.5);
+        tensor(writer, "1", (0, 2));
+    });
+    let bytes = bytes.as_slice();
+    let opened = legacy::open_pickle(&bytes).unwrap();
+    let error = flat::flat(&opened, &inspect::file("", &bytes).unwrap(), &all).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
 #[test]
