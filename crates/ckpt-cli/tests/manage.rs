@@ -336,3 +336,38 @@ fn a_mistyped_best_and_a_root_that_is_none_are_told() {
     }
     assert_eq!(save("[TMP]/run", "acc").code, 0);
 }
+
+#[test]
+fn a_hint_says_what_helps_here() {
+    let place = Place::new();
+    let told = |arguments: &[&str], code: i32, hint: &str| {
+        let ran = place.run(arguments);
+        assert!(ran.code == code && ran.stderr.contains(hint), "{arguments:?}: {}", ran.shown());
+        ran.stderr
+    };
+    std::fs::create_dir(place.join("empty")).unwrap();
+    place.copy(REAL, "a.pth");
+    assert!(!told(&["latest", "[TMP]/empty"], 3, "ckpt scan").contains("--or-fresh"));
+    told(&["resume", "[TMP]/empty", "--to", "[TMP]/w"], 3, "--or-fresh");
+    told(&["best", "[TMP]/empty"], 2, "METRIC comes first");
+    told(&["save", "--root", "[TMP]/run", "--step", "1", "[TMP]/missing.pth"], 3, "check the path");
+    told(&["compact", "[TMP]/a.pth", "[TMP]/none/x.pth"], 2, "make the directory");
+    assert!(!told(&["compact", "[TMP]/a.pth", "[TMP]/a.pth"], 2, "another file").contains("ckpt inspect"));
+    told(&["compact", "[TMP]/a.pth", "[TMP]/x.txt"], 2, "ends in .safetensors");
+    told(&["convert", "[TMP]/a.pth", "[TMP]/x.pth"], 2, "`ckpt compact`");
+    told(&["prune", "[TMP]/empty", "--keep-last", "0"], 2, "`--keep-last`");
+    told(&["prune", "[TMP]/nowhere", "--keep-last", "2"], 3, "ckpt scan");
+    told(&["prune", "[TMP]", "--keep-best", "acuracy=2"], 2, "hint: `ckpt scan LOCATION`");
+}
+
+#[test]
+fn what_was_saved_as_one_file_is_compacted_by_its_directory() {
+    let place = Place::new();
+    let save = ["save", "--root", "[TMP]/run", "--step", "1"];
+    assert_eq!(code(&place, &[&save[..], &["tests/fixtures/torch/full_resumable.pth"]].concat()), 0);
+    assert_eq!(code(&place, &["compact", "[TMP]/run/latest", "[TMP]/x.pth"]), 0);
+    assert_eq!(code(&place, &["convert", "[TMP]/run/latest", "[TMP]/x.safetensors"]), 0);
+    assert_eq!(code(&place, &["save", "--root", "[TMP]/run", "--step", "2", REAL, WEIGHTS]), 0);
+    let ran = place.run(&["compact", "[TMP]/run/latest", "[TMP]/y.pth"]);
+    assert!(ran.code != 0 && ran.stderr.contains("state_dict.pth"), "{}", ran.stderr);
+}

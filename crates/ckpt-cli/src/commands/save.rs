@@ -8,13 +8,14 @@ use ckpt_core::ids::{Epoch, Step};
 use ckpt_core::layout::Class;
 use ckpt_core::manifest;
 use ckpt_core::metric::Direction;
-use ckpt_core::prune::{self, Retention};
+use ckpt_core::prune::Retention;
 use ckpt_core::{Error, ErrorKind, select::Choice};
 use ckpt_store::adopt::{Adoption, adopt};
 use ckpt_store::load::Checkpoint;
 use ckpt_store::save::{Committed, Existing, PendingSave, Policy, Saver, Tracked};
 use clap::Args;
 
+use super::prune::checked;
 use crate::args::Keep;
 use crate::error::{Failure, Result};
 use crate::exit;
@@ -98,7 +99,7 @@ impl Save {
         clean_up_when_stopped();
         let retention = self.keep.retention();
         // Rules that contradict themselves are told before anything is saved.
-        prune::plan(Vec::new(), &retention, 0)?;
+        checked(&retention)?;
         self.no_metric_twice()?;
         let adoption = adopt(&self.files, &self.root, self.allow_unsafe).map_err(unadopted)?;
         if self.is_move && adoption.is_committed {
