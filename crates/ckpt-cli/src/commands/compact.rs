@@ -87,12 +87,12 @@ impl Files {
                 let message = format!("the directory of `{}` does not exist", self.to.display());
                 Failure::new(ErrorKind::Invalid, message).with_hint("make the directory of OUT first")
             }
-            ErrorKind::NotFound => failure.with_hint("check the path; `ckpt scan DIR` shows the checkpoints in a directory"),
+            ErrorKind::NotFound if !self.from.exists() => failure.with_hint("check the path; `ckpt scan DIR` shows the checkpoints in a directory"),
             ErrorKind::Invalid if is_about_target => failure.with_hint(
                 "OUT is another file than IN, and its name ends in .safetensors, or for `ckpt compact` also in .pth, .pt, .bin or .ckpt; \
                  `--key` and `--all` are for a .safetensors",
             ),
-            ErrorKind::Invalid => failure.with_hint(
+            ErrorKind::Invalid | ErrorKind::NotFound => failure.with_hint(
                 "`ckpt inspect PATH` lists the keys; for a .safetensors, `--key KEY` chooses among them and `--all` takes every tensor",
             ),
             ErrorKind::Unsupported => failure.with_hint(
