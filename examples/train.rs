@@ -11,7 +11,7 @@ use ckpt_core::ids::Step;
 use ckpt_core::schedule::Schedule;
 use ckpt_examples::{Arguments, Digits, PIXELS, Random};
 use ckpt_store::load::Tensors;
-use ckpt_store::save::{Policy, Saver, Tensor};
+use ckpt_store::save::{Policy, Saver, Tensor, Ticket};
 use ckpt_store::watch::Watch;
 
 const HIDDEN: usize = 32;
@@ -39,6 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let schedule = Schedule { every_steps: Some(SAVE_EVERY), on_signal: true, ..Schedule::default() };
     let resumed = saver.resume()?;
     let mut watch = Watch::new(schedule, resumed.as_ref())?;
+    let mut under_way: Option<Ticket> = None;
 
     let (mut model, mut velocity, start) = match &resumed {
         Some(checkpoint) => {
@@ -72,7 +73,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             pending.tensors("optimizer", tensors(&velocity))?;
             pending.json("trainer_state", &arguments.state(done))?;
             if arguments.is_async {
-                pending.commit_async()?;
+                if let Some(ticket) = under_way.take() {
+                    watch.saved(&ticket.wait()?);
+                }
+                under_way = Some(pending.commit_async()?);
                 watch.saving(Step(done));
             } else {
                 watch.saved(&pending.commit()?);

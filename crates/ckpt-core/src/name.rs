@@ -192,6 +192,35 @@ fn strip_extension(name: &str) -> &str {
     stem
 }
 
+/// What the names of a series have in common: `model_epoch_3_rank0.pth` gives `model_epoch_#_rank0.pth`. A number counts as
+/// the series' own when another number in its place would tell another step, epoch or metric.
+///
+/// ```
+/// use ckpt_core::name::series;
+/// assert_eq!(series("netG_epoch_3.pth"), series("netG_epoch_12.pth"));
+/// assert_ne!(series("netG_epoch_3.pth"), series("netD_epoch_3.pth"));
+/// assert_ne!(series("step200_rank0.pt"), series("step200_rank1.pt"));
+/// ```
+#[must_use]
+pub fn series(name: &str) -> String {
+    let told = facts(name);
+    let mut series = String::new();
+    let mut rest = name;
+    while let Some(start) = rest.find(|char: char| char.is_ascii_digit()) {
+        let (before, from) = rest.split_at(start);
+        let length = from.find(|char: char| !char.is_ascii_digit()).unwrap_or(from.len());
+        let (digits, after) = from.split_at(length);
+        let head = name.len().saturating_sub(from.len());
+        // One more digit keeps a step a step and a fraction a fraction.
+        let other = format!("{}{digits}7{after}", name.get(..head).unwrap_or_default());
+        series.push_str(before);
+        series.push_str(if facts(&other) == told { digits } else { "#" });
+        rest = after;
+    }
+    series.push_str(rest);
+    series
+}
+
 /// Compares names the way people count: `epoch_9` before `epoch_10`.
 #[must_use]
 pub fn natural_cmp(left: &str, right: &str) -> std::cmp::Ordering {
@@ -276,6 +305,29 @@ mod tests {
         #[test]
         fn any_name_is_read_without_panic(name in "\\PC{0,40}") {
             let _told = (facts(&name), claim(&name), is_shard(&name), natural_cmp(&name, "a1"));
+        }
+    }
+
+    #[test]
+    fn series_are_told_apart_by_everything_but_their_numbers() {
+        for (one, other) in [
+            ("checkpoint_0005.pth", "checkpoint_0123.pth"),
+            ("checkpoint-8", "checkpoint-500"),
+            ("step-00001200", "step-00000007"),
+            ("epoch=3-step=1200-val_loss=0.25.ckpt", "epoch=12-step=40-val_loss=0.3.ckpt"),
+            ("step200_rank3.pt", "step100_rank3.pt"),
+            ("model_epoch_1.pth", "model_epoch_20.pth"),
+        ] {
+            assert_eq!(series(one), series(other), "{one} and {other}");
+        }
+        for (one, other) in [
+            ("step200_rank0.pt", "step200_rank1.pt"),
+            ("netG_epoch_3.pth", "netD_epoch_3.pth"),
+            ("fold1_epoch_3.pth", "fold2_epoch_3.pth"),
+            ("best_model_epoch_3.pth", "model_epoch_3.pth"),
+            ("best.pt", "last.pt"),
+        ] {
+            assert_ne!(series(one), series(other), "{one} and {other}");
         }
     }
 }

@@ -67,7 +67,7 @@ fn any_flipped_bit_in_a_members_bytes_is_found() {
                 let findings = deep::file("a.pth", &bytes.as_slice()).unwrap();
                 let is_named = findings
                     .iter()
-                    .any(|finding| finding.severity == Severity::Error && finding.message.contains(&entry.name));
+                    .any(|finding| finding.severity == Severity::Error && finding.message.contains(&*entry.name));
                 assert!(is_named, "{path} {} {position}: {findings:?}", entry.name);
                 bytes[position] = whole[position];
             }

@@ -23,7 +23,7 @@ use crate::fs::{self, DirectoryMembers, Status};
 use crate::{atomic, inspect};
 
 /// Changes with every change of what an inspection says.
-const VERSION: &str = concat!("ckpt-index-3-", env!("CARGO_PKG_VERSION"));
+const VERSION: &str = concat!("ckpt-index-4-", env!("CARGO_PKG_VERSION"));
 /// Most entries kept in one file, and most bytes it may take; the least recently written go first.
 const ENTRIES: usize = 20_000;
 const BYTES: usize = 16 << 20;

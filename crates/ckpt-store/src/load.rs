@@ -113,13 +113,7 @@ impl Checkpoint {
     /// As [`Self::bytes`]; [`ErrorKind::Corrupt`] also when the file is no safetensors file.
     pub fn tensors(&self, stem: &str) -> Result<Tensors> {
         let name = format!("{stem}.safetensors");
-        let bytes = self.bytes(&name)?;
-        let at = self.path.join(&name);
-        let header = safetensors::read(&bytes.as_slice()).map_err(|error| Error::io("read", &at, error))?;
-        if let Some(finding) = header.findings.first() {
-            return Err(Error::new(ErrorKind::Corrupt, &at, format!("{}:", finding.message)));
-        }
-        Ok(Tensors { bytes, header })
+        Tensors::parse(self.bytes(&name)?, &self.path.join(&name))
     }
 
     /// The value in `STEM.json`, digest checked.
@@ -172,6 +166,30 @@ pub struct Tensors {
 }
 
 impl Tensors {
+    /// Reads a safetensors file of its own, such as `PendingSave::commit_file` wrote. No digest is known of it: what its
+    /// header says is checked against its size.
+    ///
+    /// # Errors
+    /// It is not there; [`ErrorKind::Corrupt`]: it was cut off, or is no safetensors file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let size = FileReader::open(path)?.size();
+        Self::parse(read_whole(path, size)?, path)
+    }
+
+    fn parse(bytes: Vec<u8>, at: &Path) -> Result<Self> {
+        let header = safetensors::read(&bytes.as_slice()).map_err(|error| Error::io("read", at, error))?;
+        if let Some(finding) = header.findings.first() {
+            return Err(Error::new(ErrorKind::Corrupt, at, format!("{}:", finding.message)));
+        }
+        Ok(Self { bytes, header })
+    }
+
+    /// The texts beside them: of a single file its step, epoch, metrics and JSON values.
+    #[must_use]
+    pub fn metadata(&self) -> &std::collections::BTreeMap<String, String> {
+        &self.header.metadata
+    }
+
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = Tensor<'_>> {
         self.header.tensors.keys().filter_map(|name| self.get(name))

@@ -16,7 +16,15 @@ const DIRECTORY: &str = ".ckpt-pins";
 
 /// Where the pin of a checkpoint is. A link such as `latest` stands for what it names now.
 fn place(checkpoint: &Path) -> Result<(PathBuf, PathBuf)> {
-    let path = fs::canonical(checkpoint)?;
+    let path = match fs::canonical(checkpoint) {
+        Ok(path) => path,
+        // What is gone may still have a pin, and that one a name.
+        Err(error) if error.kind() == ErrorKind::NotFound => match checkpoint.file_name() {
+            Some(name) => fs::canonical(parent(checkpoint))?.join(name),
+            None => return Err(error),
+        },
+        Err(error) => return Err(error),
+    };
     let Some(name) = path.file_name() else {
         return Err(Error::new(ErrorKind::Invalid, checkpoint, "no checkpoint:"));
     };
@@ -29,6 +37,7 @@ fn place(checkpoint: &Path) -> Result<(PathBuf, PathBuf)> {
 /// # Errors
 /// It is not there, or its directory cannot be written to.
 pub fn pin(checkpoint: &Path, reason: &str) -> Result<PathBuf> {
+    fs::canonical(checkpoint)?;
     let (at, path) = place(checkpoint)?;
     fs::create_directories(parent(&at))?;
     let temporary = Temporary::file(&at)?;
@@ -45,6 +54,7 @@ pub fn pin(checkpoint: &Path, reason: &str) -> Result<PathBuf> {
 pub fn unpin(checkpoint: &Path) -> Result<(PathBuf, bool)> {
     let (at, path) = place(checkpoint)?;
     if fs::occupant(&at)? == Occupant::Nothing {
+        fs::canonical(checkpoint)?;
         return Ok((path, false));
     }
     fs::remove(&at)?;

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use ckpt_core::ErrorKind;
 use ckpt_core::candidate::Shape;
+use ckpt_core::candidate::file_name;
+use ckpt_core::ids::{Epoch, Step};
 use ckpt_core::inspect::index_shards;
 use ckpt_core::progress::{Progress, Unit};
-use ckpt_core::prune::{self, Item, PrunePlan, Retention, Soundness};
+use ckpt_core::prune::{self, Action, Best, Item, PrunePlan, Retention, Soundness};
 use ckpt_core::select::NamePattern;
 use ckpt_core::select::{Choice, Criteria, select};
 use ckpt_core::verify::{Expectations, Verified};
@@ -77,10 +79,13 @@ pub fn now_ns() -> i64 {
     save::now_ns()
 }
 
-/// Plans for every directory that holds checkpoints. What lies in read-only places is left out.
+/// Plans for every directory that holds checkpoints, and in it for each series by itself: files whose names differ in more
+/// than the step, the epoch and the metrics they tell are never compared, be they of another network, rank or fold. What lies
+/// in read-only places, or is reached through a link to a directory, is left out.
 ///
-/// A file whose name tells neither step nor epoch (`best.pt`, `last.ckpt`) is none of a series: it stays, unless it was
-/// named.
+/// A file whose name tells neither step nor epoch (`best.pt`, `last.ckpt`) is of no series: it stays and takes nobody's
+/// place, unless it was named. What has the step and epoch of one that stays in another series stays with it. Of a budget in
+/// bytes, each series gets an equal share of what those of no series leave.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`]: the rules do not fit what is there, see [`prune::plan`]. Pins cannot be read.
@@ -91,41 +96,103 @@ pub fn plan(verified: &[Verified], rules: &Rules<'_>) -> Result<Vec<Pruning>> {
     }
     let mut prunings = Vec::new();
     for (directory, found) in directories {
+        if is_reached_by_link(directory)? {
+            tracing::warn!("`{}` is reached by a link: nothing goes there", directory.display());
+            continue;
+        }
         let pinned = pins::pinned(directory)?;
-        let pointed = save::pointed_at(directory)?;
+        let named = named_in(directory)?;
         let foreign = foreign(&found)?;
-        let (mut items, mut seen) = (Vec::new(), BTreeMap::new());
         let found: Vec<&Verified> =
             found.into_iter().filter(|verified| rules.are_about(&verified.candidate.name())).collect();
         let resumed = resumed(&found)?;
+        let mut groups: BTreeMap<String, Vec<Item>> = BTreeMap::new();
+        let mut seen = BTreeMap::new();
         for verified in found {
             let mut item = Item::of(verified);
             if resumed.as_ref() == Some(&verified.candidate.path) {
                 item.pointers.push("ckpt latest".to_owned());
             }
-            let file_name = verified.candidate.name();
             let paths = paths(verified, &foreign)?;
-            let own = paths.iter().skip(1).map(|path| ckpt_core::candidate::file_name(path));
-            item.is_pinned = verified.candidate.names().chain(own).any(|name| pinned.contains(&name));
-            for pointer in pointed.get(&file_name).into_iter().flatten() {
-                if !item.pointers.contains(pointer) {
-                    item.pointers.push(pointer.clone());
-                }
-            }
-            let told = name::facts(&file_name);
-            let is_of_series = told.step.is_some() || told.epoch.is_some() || item.sequence.is_some();
-            if !is_of_series && rules.names.is_empty() {
-                item.pointers.push(file_name);
-            }
-            seen.insert(item.name.clone(), Seen { statuses: statuses(&paths)?, paths });
-            items.push(item);
+            let names = || verified.candidate.names().chain(paths.iter().map(|path| file_name(path)));
+            item.is_pinned = names().any(|name| pinned.contains(&name)) || has_pins(&paths)?;
+            item.pointers.extend(names().filter_map(|name| named.get(&name)).flatten().cloned());
+            item.pointers.sort();
+            item.pointers.dedup();
+            let statuses = statuses(&paths)?;
+            item.bytes = statuses.iter().filter(|(_, status)| status.is_file).map(|(_, status)| status.size).sum();
+            seen.insert(item.name.clone(), Seen { statuses, paths });
+            groups.entry(rules.series(verified)).or_default().push(item);
         }
-        if !items.is_empty() {
-            let plan = prune::plan(items, rules.retention, rules.now_ns)?;
+        if let Some(plan) = plan_series(groups, rules)? {
             prunings.push(Pruning { directory: directory.to_owned(), plan, seen });
         }
     }
     Ok(prunings)
+}
+
+/// Plans each series by itself; `None` when there is none.
+fn plan_series(groups: BTreeMap<String, Vec<Item>>, rules: &Rules<'_>) -> Result<Option<PrunePlan>> {
+    let is_told = |best: &Best, items: &[Item]| items.iter().any(|item| tells(best, item));
+    let several = groups.values().filter(|items| items.len() > 1).count() as u64;
+    let alone = groups.values().filter(|items| items.len() == 1).flatten().map(|item| item.bytes).sum();
+    let told: Vec<&Best> =
+        rules.retention.keep_best.iter().filter(|best| groups.values().any(|items| is_told(best, items))).collect();
+    let is_counted = |items: &[Item]| items.iter().any(|item| item.step.is_some() || item.epoch.is_some());
+    let is_any_counted = groups.values().any(|items| is_counted(items));
+    let mut plans = Vec::new();
+    for items in groups.into_values() {
+        let mut retention = rules.retention.clone();
+        // What no checkpoint of the directory tells is for the plan to complain about.
+        retention.keep_best.retain(|best| !told.contains(&best) || is_told(best, &items));
+        retention.keep_every = retention.keep_every.filter(|_| !is_any_counted || is_counted(&items));
+        retention.max_bytes = match retention.max_bytes {
+            Some(budget) if items.len() > 1 => Some((budget.saturating_sub(alone) / several).max(1)),
+            budget => budget.filter(|_| several == 0),
+        };
+        plans.push(prune::plan(items, &retention, rules.now_ns)?);
+    }
+    let companions: Vec<Vec<(Option<Step>, Option<Epoch>)>> = plans.iter().map(staying).collect();
+    for (index, plan) in plans.iter_mut().enumerate() {
+        let others = companions.iter().enumerate().filter(|(other, _)| *other != index).flat_map(|(_, told)| told);
+        let others: Vec<_> = others.collect();
+        for planned in plan.items.iter_mut().filter(|planned| planned.action == Action::Drop) {
+            if others.contains(&&(planned.item.step, planned.item.epoch)) {
+                planned.action = Action::Keep;
+                planned.reasons = vec!["it goes with another one that stays, of the same step or epoch".to_owned()];
+            }
+        }
+    }
+    Ok(plans.into_iter().reduce(|mut all, more| {
+        all.items.extend(more.items);
+        all.warnings.extend(more.warnings);
+        all
+    }))
+}
+
+fn tells(best: &Best, item: &Item) -> bool {
+    ckpt_core::metric::resolve(&best.metric, item.metrics.iter().map(|metric| metric.name.as_str())).is_ok()
+}
+
+/// What the ones that stay tell of themselves, where they tell anything.
+fn staying(plan: &PrunePlan) -> Vec<(Option<Step>, Option<Epoch>)> {
+    let kept = plan.kept().filter(|item| item.soundness == Soundness::Valid);
+    kept.map(|item| (item.step, item.epoch)).filter(|told| *told != (None, None)).collect()
+}
+
+/// Whether a directory is another one's, and only seen through a link.
+fn is_reached_by_link(directory: &Path) -> Result<bool> {
+    Ok(fs::read_link(directory)?.is_some())
+}
+
+/// Whether something inside the checkpoint is pinned, as its files can be.
+fn has_pins(paths: &[PathBuf]) -> Result<bool> {
+    for path in paths {
+        if fs::status(path)?.is_directory && !pins::pinned(path)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// As [`plan`], after every byte was checked of the newest one that stays wherever something goes: what is damaged there
@@ -139,8 +206,8 @@ pub fn plan_checked(verified: &mut [Verified], rules: &Rules<'_>, progress: &dyn
         let going_on: BTreeSet<&str> = prunings
             .iter()
             .filter(|pruning| pruning.plan.dropped().next().is_some())
-            .filter_map(|pruning| pruning.plan.kept().find(|item| item.soundness == Soundness::Valid))
-            .map(|item| item.name.as_str())
+            .flat_map(|pruning| pruning.plan.items.iter().filter(|planned| planned.is_latest))
+            .map(|planned| planned.item.name.as_str())
             .collect();
         let mut is_sound = true;
         for item in verified.iter_mut().filter(|item| !item.is_deep) {
@@ -160,6 +227,17 @@ pub fn plan_checked(verified: &mut [Verified], rules: &Rules<'_>, progress: &dyn
 impl Rules<'_> {
     fn are_about(&self, name: &str) -> bool {
         self.names.is_empty() || self.names.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// What a checkpoint is compared within. Those of no series that were named are compared with each other.
+    fn series(&self, verified: &Verified) -> String {
+        let name = verified.candidate.name();
+        let told = name::facts(&name);
+        let is_of_series = told.step.is_some() || told.epoch.is_some() || verified.inspection.sequence.is_some();
+        match (is_of_series, self.names.is_empty()) {
+            (false, false) => String::new(),
+            _ => name::series(&name),
+        }
     }
 }
 
@@ -245,7 +323,7 @@ pub fn apply(pruning: &Pruning) -> Result<Pruned> {
 impl Seen {
     /// Removes the checkpoint at `path`, unless it is wanted or not any more what it was.
     fn remove(&self, path: &Path, wanted: &BTreeSet<String>) -> Result<()> {
-        if self.paths.iter().any(|path| wanted.contains(&ckpt_core::candidate::file_name(path))) {
+        if self.paths.iter().any(|path| wanted.contains(&file_name(path))) {
             return Err(Error::new(ErrorKind::Conflict, path, "pinned or linked to after the plan was made:"));
         }
         if statuses(&self.paths)? != self.statuses {
@@ -268,13 +346,32 @@ fn lock(directory: &Path) -> Result<Option<Lock>> {
 /// The names in a directory that pins, links and pointers mean.
 fn wanted(directory: &Path) -> Result<BTreeSet<String>> {
     let mut wanted = pins::pinned(directory)?;
-    wanted.extend(save::pointed_at(directory)?.into_keys());
-    for (name, _) in fs::list(directory)?.into_iter().filter(|(_, is_link)| *is_link) {
-        if let Some(target) = fs::read_link(&directory.join(name))?
-            && let Some(target) = target.file_name()
-        {
-            wanted.insert(target.to_string_lossy().into_owned());
+    wanted.extend(named_in(directory)?.into_keys());
+    Ok(wanted)
+}
+
+/// What pointers say and links lead to, links of links too: the name in `directory` that it is or lies in, and who names it. The
+/// links of the directory itself and of the one above it count.
+pub(crate) fn named_in(directory: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut named = save::pointed_at(directory)?;
+    let here = fs::canonical(directory)?;
+    let places = [here.as_path(), parent(&here)];
+    for place in places.iter().take(if places[0] == places[1] { 1 } else { 2 }) {
+        let entries = match fs::list(place) {
+            Ok(entries) => entries,
+            // The one above may be closed to this user.
+            Err(error) if error.kind() == ErrorKind::Denied => continue,
+            Err(error) => return Err(error),
+        };
+        for (link, _) in entries.into_iter().filter(|(_, is_link)| *is_link) {
+            // One that leads nowhere keeps nothing.
+            let Ok(target) = fs::canonical(&place.join(&link)) else { continue };
+            let inside = target.strip_prefix(&here).ok().and_then(|inside| inside.components().next());
+            if let Some(name) = inside {
+                let name = name.as_os_str().to_string_lossy().into_owned();
+                named.entry(name).or_default().push(link.to_string_lossy().into_owned());
+            }
         }
     }
-    Ok(wanted)
+    Ok(named)
 }

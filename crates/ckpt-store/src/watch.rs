@@ -47,6 +47,8 @@ pub struct Watch {
     schedule: Schedule,
     started_ns: i64,
     last_save: Option<LastSave>,
+    /// The asynchronous save that was begun last and has not been told to have ended.
+    under_way: Option<Step>,
     best: Option<f64>,
     save_took: Option<Duration>,
     last_step: Option<Instant>,
@@ -77,7 +79,8 @@ impl Watch {
         let metric = schedule.on_better.as_ref().map(|better| better.metric.clone());
         let value = |manifest: &Manifest| Some(manifest.metrics.get(metric.as_ref()?)?.value);
         let (best, save_took, last_step, step_took) = (manifest.and_then(value), None, None, None);
-        Ok(Self { schedule, started_ns, last_save, best, save_took, last_step, step_took, signal })
+        let under_way = None;
+        Ok(Self { schedule, started_ns, last_save, under_way, best, save_took, last_step, step_took, signal })
     }
 
     /// The best value before this session, where it is not that of the checkpoint resumed from: see `Saver::best`.
@@ -108,15 +111,32 @@ impl Watch {
 
     /// Takes note of a save that was done, and of how long it took.
     pub fn saved(&mut self, committed: &Committed) {
-        self.last_save = Some(LastSave { step: committed.step, at_ns: now_ns() });
+        // The ticket of an older save may be looked at after a newer one was begun.
+        if self.last_save.is_none_or(|last| last.step != committed.step && self.under_way.is_none()) {
+            self.last_save = Some(LastSave { step: committed.step, at_ns: now_ns() });
+        }
+        self.under_way = self.under_way.filter(|step| *step != committed.step);
         self.save_took = self.save_took.max(Some(committed.took));
         // A step does not take longer because a save came in between.
         self.last_step = None;
     }
 
-    /// Takes note of an asynchronous save that is under way; [`Self::saved`] when it is done tells how long it took.
+    /// Takes note of an asynchronous save that is under way. Keep its ticket, and once it is done hand what it gives to
+    /// [`Self::saved`]: only that tells how long a save takes, by which a deadline is met.
+    ///
+    /// ```no_run
+    /// # fn step(watch: &mut ckpt_store::watch::Watch, pending: ckpt_store::save::PendingSave<'_, '_>, step: ckpt_core::ids::Step,
+    /// #         under_way: &mut Option<ckpt_store::save::Ticket>) -> ckpt_store::Result<()> {
+    /// if let Some(ticket) = under_way.take() {
+    ///     watch.saved(&ticket.wait()?); // the one before; it has long ended, as a rule
+    /// }
+    /// *under_way = Some(pending.commit_async()?);
+    /// watch.saving(step);
+    /// # Ok(()) }
+    /// ```
     pub fn saving(&mut self, step: Step) {
         self.last_save = Some(LastSave { step, at_ns: now_ns() });
+        self.under_way = Some(step);
         self.last_step = None;
     }
 

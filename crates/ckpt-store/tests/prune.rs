@@ -282,3 +282,64 @@ fn damaged_ones_go_only_when_asked_and_only_behind_a_newer_valid_one() {
     let asked = Retention { drop_damaged: true, ..last(1) };
     assert_eq!(going(&planned(root, &asked, &[])), ["checkpoint_0000.pth", "checkpoint_0001.pth"]);
 }
+
+#[test]
+fn series_side_by_side_do_not_compete() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    for step in [100, 200, 300] {
+        for rank in 0..4 {
+            put(&fixture(WEIGHTS), &root.join(format!("step{step}_rank{rank}.pt")));
+        }
+    }
+    for epoch in 1..=2 {
+        put(&fixture(WEIGHTS), &root.join(format!("netG_epoch_{epoch}.pth")));
+        put(&fixture(WEIGHTS), &root.join(format!("netD_epoch_{epoch}.pth")));
+    }
+    for name in ["best.pth", "last.pth"] {
+        put(&fixture(WEIGHTS), &root.join(name));
+    }
+    let mut expected = vec!["netD_epoch_1.pth".to_owned(), "netG_epoch_1.pth".to_owned()];
+    expected.extend([100, 200].iter().flat_map(|step| (0..4).map(move |rank| format!("step{step}_rank{rank}.pt"))));
+    assert_eq!(going(&planned(root, &last(1), &[])), expected);
+}
+
+#[test]
+fn what_holds_no_tensor_takes_no_ones_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    series(root, 1..=3);
+    // `{"epoch": 9}`
+    std::fs::write(root.join("checkpoint_0009.pkl"), b"\x80\x02}U\x05epochK\x09s.").unwrap();
+    std::fs::write(root.join("checkpoint_0009.pth"), b"\x80\x02}U\x05epochK\x09s.").unwrap();
+    assert_eq!(going(&planned(root, &last(1), &[])), ["checkpoint_0001.pth", "checkpoint_0002.pth"]);
+}
+
+#[test]
+fn links_of_any_name_from_beside_and_above_and_into_a_checkpoint_keep_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (above, root) = (directory.path(), directory.path().join("run"));
+    series(&root, 1..=4);
+    put(&fixture("hf/run"), &root);
+    symlink("run/checkpoint_0001.pth", above.join("winner")).unwrap();
+    std::fs::create_dir(above.join("links")).unwrap();
+    symlink("../run/checkpoint_0002.pth", above.join("links/x")).unwrap();
+    symlink("links/x", above.join("chain")).unwrap();
+    symlink("checkpoint-4/model.safetensors", root.join("serving.safetensors")).unwrap();
+    let prunings = planned(&root, &last(1), &[]);
+    assert_eq!(going(&prunings), ["checkpoint_0003.pth"]);
+    assert!(applied(&prunings).iter().all(|pruned| pruned.failed.is_empty()));
+    for link in ["winner", "chain", "run/serving.safetensors"] {
+        assert!(above.join(link).exists(), "{link}");
+    }
+}
+
+#[test]
+fn a_directory_reached_by_a_link_is_somebody_elses() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("here");
+    series(&directory.path().join("archive"), 1..=3);
+    series(&root, 1..=2);
+    symlink("../archive", root.join("old")).unwrap();
+    assert_eq!(going(&planned(&root, &last(1), &[])), ["checkpoint_0001.pth"]);
+}

@@ -13,7 +13,7 @@ use ckpt_core::manifest::Pointer;
 use ckpt_core::metric::Direction;
 use ckpt_core::prune::Retention;
 use ckpt_store::Result;
-use ckpt_store::load::Checkpoint;
+use ckpt_store::load::{Checkpoint, Tensors};
 use ckpt_store::save::{Committed, Existing, Overlap, PendingSave, Policy, Saver, Tensor, Tracked};
 use common::{Mounted, names, tree};
 
@@ -335,6 +335,9 @@ fn a_single_file_takes_the_place_of_the_older_one_and_tells_its_facts() {
     let inspection = inspection.unwrap();
     assert_eq!((inspection.step, inspection.epoch), (Some(Step(2)), Some(Epoch::from(4))));
     assert_eq!(inspection.metrics[0].value, 0.5);
+    let read = Tensors::read(&root.join("best.safetensors")).unwrap();
+    assert_eq!(read.get("w").unwrap(), weights(&bytes(2)));
+    assert_eq!((read.metadata()["step"].as_str(), read.metadata()["accuracy"].as_str()), ("2", "0.5"));
 }
 
 #[test]
@@ -439,4 +442,41 @@ fn a_latest_one_that_is_better_than_the_best_becomes_the_best() {
     let saver = Saver::open(root, Policy::default()).unwrap();
     assert_eq!(step(saver.best("accuracy").unwrap()), Some(2));
     assert_eq!(linked(root, "best-accuracy"), "step-00000002");
+}
+
+#[test]
+fn retention_leaves_links_and_directories_of_others_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let best = Tracked::Only(Vec::new());
+    save(&Saver::open(root, Policy { best: best.clone(), ..Policy::default() }).unwrap(), 10, 0.1).unwrap();
+    std::os::unix::fs::symlink("step-00000010", root.join("production")).unwrap();
+    std::fs::create_dir(root.join("step-00000002")).unwrap();
+    std::fs::write(root.join("step-00000002/data.txt"), "precious").unwrap();
+    std::fs::write(root.join("step-00000003"), "notes").unwrap();
+    let retention = Retention { keep_last: Some(1), drop_damaged: true, ..Retention::default() };
+    let saver = Saver::open(root, Policy { retention, best, ..Policy::default() }).unwrap();
+    for step in [11, 12] {
+        save(&saver, step, 0.2).unwrap();
+    }
+    saver.finish().unwrap();
+    let steps: Vec<String> = names(root).into_iter().filter(|name| name.starts_with("step-")).collect();
+    assert_eq!(steps, ["step-00000002", "step-00000003", "step-00000010", "step-00000012"]);
+    assert!(root.join("production/manifest.json").exists());
+}
+
+#[test]
+fn a_pinned_step_is_not_replaced_and_a_link_of_others_is_not_turned() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    std::fs::create_dir(root.join("checkpoint-300")).unwrap();
+    std::os::unix::fs::symlink("checkpoint-300", root.join("latest")).unwrap();
+    let saver = Saver::open(root, Policy { existing: Existing::Replace, ..Policy::default() }).unwrap();
+    let committed = save(&saver, 1, 0.5).unwrap();
+    assert_eq!(linked(root, "latest"), "checkpoint-300");
+    ckpt_store::pins::pin(&committed.path, "").unwrap();
+    assert_eq!(save(&saver, 1, 0.9).unwrap_err().kind(), ErrorKind::Refused);
+    assert_eq!(saver.latest().unwrap().unwrap().manifest().sequence, 1);
+    std::fs::remove_dir_all(&committed.path).unwrap();
+    assert!(ckpt_store::pins::unpin(&committed.path).unwrap().1, "also when what was pinned is gone");
 }

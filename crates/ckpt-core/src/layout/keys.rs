@@ -77,27 +77,62 @@ const METRICS: &[&str] = &[
 const PROGRESS: &[&str] =
     &["meta", "trainer", "trainer_state", "training_state", "train_state", "state", "progress", "info", "extra_state"];
 
+const SCALER: &[&str] = &["scaler", "scalers", "gradscaler", "gradscalers", "lossscaler", "ampscaler"];
+const RNG: &[&str] = &["rng", "rngs", "rngstate", "rngstates"];
+const LOADER: &[&str] = &[
+    "sampler",
+    "samplers",
+    "batchsampler",
+    "trainsampler",
+    "loader",
+    "loaders",
+    "dataloader",
+    "dataloaders",
+    "trainloader",
+    "valloader",
+    "testloader",
+];
+
+/// The words of a key in small letters, without the number at their end.
+fn words(lower: &str) -> impl Iterator<Item = &str> + Clone {
+    lower
+        .split(|char: char| !char.is_ascii_alphanumeric())
+        .map(|word| word.trim_end_matches(|char: char| char.is_ascii_digit()))
+}
+
+/// Whether a word says scheduler. Only whole words count: `upsampler`, `upscaler` and `schedulenet` are models.
+fn is_scheduler(word: &str) -> bool {
+    matches!(word, "sched" | "scheds" | "schedule" | "schedules" | "lrsched")
+        || word.ends_with("scheduler")
+        || word.ends_with("schedulers")
+}
+
+fn is_optimizer(word: &str) -> bool {
+    matches!(word, "opt" | "opts") || word.contains("optim") && !matches!(word, "optimal" | "optimum")
+}
+
 pub(crate) fn role(key: &str) -> Role {
     let lower = key.to_ascii_lowercase();
-    let word = |wanted: &str| lower.split(|char: char| !char.is_ascii_alphanumeric()).any(|word| word == wanted);
+    let words = words(&lower);
+    let has = |wanted: &[&str]| words.clone().any(|word| wanted.contains(&word));
+    // `random_state`, `dataset_states`
+    let is_state_of = |wanted: &[&str]| {
+        let follows = words.clone().skip(1);
+        words.clone().zip(follows).any(|(word, next)| wanted.contains(&word) && matches!(next, "state" | "states"))
+    };
     if EPOCH.contains(&lower.as_str()) {
         Role::Epoch
     } else if STEP.contains(&lower.as_str()) {
         Role::Step
-    } else if lower.contains("sched") {
+    } else if words.clone().any(is_scheduler) {
         Role::Scheduler
-    } else if lower.contains("optim") || word("opt") || word("opts") {
+    } else if words.clone().any(is_optimizer) {
         Role::Optimizer
-    } else if lower.contains("scaler") || lower == "amp" {
+    } else if has(SCALER) || lower == "amp" {
         Role::Scaler
-    } else if lower.contains("rng") || lower.contains("random_state") || lower.contains("random_states") {
+    } else if has(RNG) || is_state_of(&["random"]) {
         Role::Rng
-    } else if lower.contains("sampler")
-        || lower.contains("loader")
-        || lower == "loops"
-        || lower.contains("data_state")
-        || lower.contains("dataset_state")
-    {
+    } else if has(LOADER) || lower == "loops" || is_state_of(&["data", "dataset"]) {
         Role::Loader
     } else if lower.contains("history")
         || lower == "train_results"
@@ -147,6 +182,19 @@ mod tests {
             ("meta", Role::Progress),
             ("opt", Role::Optimizer),
             ("catalog", Role::Other),
+            ("lrScheduler", Role::Scheduler),
+            ("scheduler1", Role::Scheduler),
+            ("optimizerG", Role::Optimizer),
+            ("GradScaler", Role::Scaler),
+            ("numpy_random_state", Role::Rng),
+            ("train_dataloader", Role::Loader),
+            ("dataset_state", Role::Loader),
+            ("upsampler", Role::Other),
+            ("upscaler", Role::Other),
+            ("downloader", Role::Other),
+            ("schedulenet", Role::Other),
+            ("strngth", Role::Other),
+            ("optimal_net", Role::Other),
         ] {
             assert_eq!(role(key), expected, "{key}");
         }

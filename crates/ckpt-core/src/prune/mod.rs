@@ -29,7 +29,7 @@ pub enum Soundness {
     Valid,
     /// It is damaged.
     Damaged,
-    /// It was not judged, or is sound and would run dangerous code. It never goes and never counts.
+    /// It was not judged, is sound and would run dangerous code, or holds no tensor. It never goes and never counts.
     Unjudged,
 }
 
@@ -63,6 +63,10 @@ impl Item {
     #[must_use]
     pub fn of(item: &Verified) -> Self {
         let soundness = match &item.verdict {
+            // A table of results with an epoch is valid, and nothing to go on from.
+            verdict if verdict.is_valid && item.inspection.tensors.count == 0 && !item.inspection.parts.model => {
+                Soundness::Unjudged
+            }
             verdict if verdict.is_valid => Soundness::Valid,
             verdict if verdict.is_damaged() && !verdict.is_only_unsafe() => Soundness::Damaged,
             _ => Soundness::Unjudged,
@@ -108,6 +112,8 @@ pub struct Planned {
     pub action: Action,
     /// Every reason for that.
     pub reasons: Vec<String>,
+    /// Whether it stays as the latest valid one, so that all others lean on it.
+    pub is_latest: bool,
 }
 
 /// What stays and what goes.
@@ -152,6 +158,8 @@ struct Entry {
     item: Item,
     /// Why it must stay.
     protections: Vec<String>,
+    /// Whether one of them is that it is the latest valid one.
+    is_latest: bool,
     /// Which rules keep it.
     rules: Vec<String>,
     /// Its best place among the best by some metric, from 0.
@@ -176,7 +184,8 @@ pub fn plan(mut items: Vec<Item>, retention: &Retention, now_ns: i64) -> Result<
     if let Some([name, _]) = names.windows(2).find(|pair| pair.first() == pair.last()) {
         return Err(Error::new(ErrorKind::Invalid, *name, "two checkpoints have the name"));
     }
-    let entry = |item| Entry { item, protections: Vec::new(), rules: Vec::new(), rank: None, against: None };
+    let entry =
+        |item| Entry { item, protections: Vec::new(), is_latest: false, rules: Vec::new(), rank: None, against: None };
     let mut entries: Vec<Entry> = items.into_iter().map(entry).collect();
     let mut warnings = Vec::new();
     protect(&mut entries);
@@ -209,7 +218,7 @@ impl Entry {
 
     fn planned(self, retention: &Retention) -> Planned {
         if let Some(reason) = self.against {
-            return Planned { item: self.item, action: Action::Drop, reasons: vec![reason] };
+            return Planned { item: self.item, action: Action::Drop, reasons: vec![reason], is_latest: false };
         }
         let mut reasons = self.protections;
         match self.item.soundness {
@@ -223,7 +232,7 @@ impl Entry {
         if reasons.is_empty() {
             reasons.push("no rule asks for it to go".to_owned());
         }
-        Planned { item: self.item, action: Action::Keep, reasons }
+        Planned { item: self.item, action: Action::Keep, reasons, is_latest: self.is_latest }
     }
 }
 
@@ -251,6 +260,7 @@ fn protect(entries: &mut [Entry]) {
         };
         if let Some(entry) = valid(entries, *known).first_mut() {
             entry.protections.push(latest);
+            entry.is_latest = true;
         }
     }
 }
@@ -270,6 +280,7 @@ fn protect_across_sorts(entries: &mut [Entry]) {
         let first = found.max_by(|left, right| age::later_by(basis, &left.item, &right.item));
         if let Some(entry) = first.filter(|entry| entry.is_free()) {
             entry.protections.push("the latest valid one, when one number decides for all".to_owned());
+            entry.is_latest = true;
         }
     }
 }

@@ -1,9 +1,9 @@
 //! A file of tensors alone: which ones, under which names, and what its `__metadata__` tells.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Account, CLASS_FIELD, Choice, DEPTH, Fate, Part, State, WHOLE, module};
+use super::{Account, CLASS_FIELD, Choice, DEPTH, Fate, Key, Part, State, WHOLE, module};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::pickle::{Node, Pickle, Value};
 use crate::format::safetensors::write::{self, Entry};
@@ -13,6 +13,7 @@ use crate::format::torch::tensor::{self, TensorRef};
 use crate::inspect::Inspection;
 use crate::layout::Class;
 use crate::layout::keys::{self, Role};
+use crate::layout::state::Walker;
 use crate::limits;
 
 /// Names under which models are saved, and under which nothing else is.
@@ -61,11 +62,15 @@ pub fn flat(opened: &Opened<'_>, inspection: &Inspection, choice: &Choice) -> Re
             .collect(),
     };
     for part in &parts {
-        if chosen.iter().all(|(_, key, _)| key != &part.name) {
+        // A number and its text are two keys of one name.
+        if chosen.iter().all(|(_, key, value)| key != &part.name || value != &part.value) {
             left(&mut account, part, choice, is_told(part, inspection));
         }
     }
-    let mut walk = Walk { pickle, tensors: Vec::new(), account, visited: 0 };
+    let ids: Vec<_> = opened.tensors().tensors.iter().map(|(id, _)| *id).collect();
+    let walker = Walker::new(pickle, &ids);
+    check_names(pickle, &walker, &parts, choice)?;
+    let mut walk = Walk { pickle, walker, tensors: Vec::new(), account, visited: 0 };
     for (prefix, key, value) in chosen {
         let before = walk.tensors.len();
         walk.collect(&prefix, value, matches!(choice, Choice::All { .. }))?;
@@ -77,6 +82,11 @@ pub fn flat(opened: &Opened<'_>, inspection: &Inspection, choice: &Choice) -> Re
     let Walk { tensors, account, .. } = walk;
     if tensors.is_empty() {
         return Err(Error::new(ErrorKind::Invalid, WHOLE, "there are no tensors to write in"));
+    }
+    let mut names = HashSet::new();
+    if let Some((name, _)) = tensors.iter().find(|(name, _)| !names.insert(name.as_str())) {
+        let message = "two keys, such as a number and its text, give two tensors one name:";
+        return Err(Error::new(ErrorKind::Unsupported, name.as_str(), message));
     }
     let metadata = metadata(inspection, BTreeMap::new());
     let entries: Vec<Entry<'_>> =
@@ -132,6 +142,19 @@ fn metadata(inspection: &Inspection, mut fields: BTreeMap<String, String>) -> BT
     fields.insert("format".to_owned(), "pt".to_owned());
     fields.insert(CLASS_FIELD.to_owned(), Class::InferenceOnly.name().to_owned());
     fields
+}
+
+/// Refuses tensors under top-level keys that have no text, when all are wanted.
+fn check_names(pickle: &Pickle, walker: &Walker<'_>, parts: &[Part], choice: &Choice) -> Result<()> {
+    let Choice::All { is_compact } = choice else { return Ok(()) };
+    let is_lost = |part: &&Part| {
+        let is_wanted = !(*is_compact && matches!(part.fate, Fate::Training(_)));
+        is_wanted && pickle.key(part.key).is_none() && walker.holds_tensor(part.value)
+    };
+    parts.iter().find(is_lost).map_or(Ok(()), |part| {
+        let message = "safetensors has no names but texts, and a tensor is under the";
+        Err(Error::new(ErrorKind::Unsupported, part.name.as_str(), message))
+    })
 }
 
 fn left(account: &mut Account, part: &Part, choice: &Choice, is_told: bool) {
@@ -215,6 +238,7 @@ fn under(pickle: &Pickle, path: &str) -> Result<Value> {
 /// Collects tensors below a value, names joined by dots.
 struct Walk<'a> {
     pickle: &'a Pickle,
+    walker: Walker<'a>,
     tensors: Vec<(String, TensorRef)>,
     account: Account,
     visited: usize,
@@ -233,6 +257,7 @@ impl Walk<'_> {
                 self.tensor(path, value)?;
                 continue;
             }
+            self.account.drop_attributes(self.pickle, &path, value);
             let Some(inner) = self.below(&path, value, is_all)? else {
                 // Of the values of a whole training state there are too many to name.
                 if !is_all {
@@ -271,24 +296,41 @@ impl Walk<'_> {
             if items.len() > limits::INDEX_ENTRIES {
                 return Err(Error::new(ErrorKind::Unsupported, path, "there are too many keys in"));
             }
-            let mut entries: Vec<(String, Value)> = Vec::with_capacity(items.len());
-            let mut places = std::collections::HashMap::new();
-            for (key, value) in items.iter() {
-                let Some(key) = pickle.key(*key) else { continue };
-                match places.get(&*key).and_then(|place: &usize| entries.get_mut(*place)) {
-                    Some(known) => known.1 = *value,
-                    None => {
-                        places.insert(key.clone().into_owned(), entries.len());
-                        entries.push((key.into_owned(), *value));
-                    }
-                }
-            }
-            return Ok(Some(entries));
+            return self.entries(path, &items).map(Some);
         }
         let elements = match pickle.node(value) {
             Some(node @ (Node::List(_) | Node::Tuple(_))) if is_all => pickle.elements(node).unwrap_or_default(),
             _ => return Ok(None),
         };
         Ok(Some(elements.iter().enumerate().map(|(index, value)| (index.to_string(), *value)).collect()))
+    }
+
+    /// The items of a mapping by the text of their keys. Of a key that stands there twice the last value counts, as in Python;
+    /// two keys of one text stay two.
+    fn entries(&self, path: &str, items: &[(Value, Value)]) -> Result<Vec<(String, Value)>> {
+        let mut entries: Vec<(String, Value)> = Vec::with_capacity(items.len());
+        let mut places: HashMap<Key<'_>, usize> = HashMap::new();
+        for (key, value) in items {
+            let Some(name) = self.pickle.key(*key) else {
+                if self.walker.holds_tensor(*value) {
+                    let message = "safetensors has no names but texts, and a tensor is under a key of another type in";
+                    return Err(Error::new(
+                        ErrorKind::Unsupported,
+                        if path.is_empty() { WHOLE } else { path },
+                        message,
+                    ));
+                }
+                continue;
+            };
+            let identity = Key::new(self.pickle, *key);
+            match places.get(&identity).and_then(|place| entries.get_mut(*place)) {
+                Some(known) => known.1 = *value,
+                None => {
+                    places.insert(identity, entries.len());
+                    entries.push((name.into_owned(), *value));
+                }
+            }
+        }
+        Ok(entries)
     }
 }

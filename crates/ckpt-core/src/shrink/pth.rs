@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Account, CLASS_KEY, DEPTH, Fate, Part, State, WHOLE};
+use super::{Account, CLASS_KEY, DEPTH, Fate, Part, State, WHOLE, declared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::dtype::Dtype;
 use crate::format::pickle::write::Writer;
@@ -144,8 +144,16 @@ impl<'a> Emission<'a> {
         self.writer.begin_dict();
         let mut has_weights = is_bare;
         let mut lacking = None;
-        for part in parts.iter().filter(|part| part.name != CLASS_KEY) {
+        self.account.drop_attributes(self.pickle, "", self.pickle.root());
+        for part in parts {
             let name = part.name.as_str();
+            if name == CLASS_KEY && !is_bare {
+                // One that we wrote is written again.
+                if self.pickle.text(part.value).is_none_or(|class| declared(&class).is_none()) {
+                    self.account.drop(name, "the class of the new checkpoint takes its place");
+                }
+                continue;
+            }
             if let Fate::Training(reason) = part.fate
                 && !is_bare
             {
@@ -314,6 +322,7 @@ impl<'a> Emission<'a> {
         let Some((module, name, object)) = pickle.call(value) else { return Err(self.object(value)) };
         match (&*module, &*name, pickle.arguments(object)) {
             ("collections", "OrderedDict", _) => {
+                self.account.drop_attributes(pickle, path, value);
                 self.writer.begin_ordered();
                 self.items(path, &pickle.contents(object).items, depth)
             }

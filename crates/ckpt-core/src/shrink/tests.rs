@@ -195,3 +195,165 @@ fn values_that_refer_to_each_other_over_and_over_end() {
     assert!(opened.pickle.is_some());
     assert_eq!(pth(&opened).unwrap_err().kind(), ErrorKind::Unsupported);
 }
+
+#[test]
+fn weights_are_kept_whatever_words_their_key_shares_with_training() {
+    let names = [
+        "upsampler",
+        "upscaler",
+        "schedule_net",
+        "noise_sampler",
+        "loader_head",
+        "rng_net",
+        "scaler",
+        "optim_net",
+        "sampler",
+    ];
+    let bytes = state(|writer| {
+        for (number, name) in names.iter().enumerate() {
+            weights(writer, name, &number.to_string());
+        }
+        writer.text("lr_scheduler");
+        writer.begin_dict();
+        writer.text("base_lrs");
+        tensor(writer, "90", (0, 2));
+        writer.end_dict();
+    });
+    let (pth, flat) = planned(&bytes);
+    let account = pth.unwrap().account;
+    let kept: Vec<&str> = account.kept.iter().skip(1).map(|kept| kept.key.as_str()).collect();
+    assert_eq!(kept, names);
+    let dropped: Vec<&str> = account.dropped.iter().map(|dropped| dropped.key.as_str()).collect();
+    assert_eq!(dropped, ["lr_scheduler"]);
+    assert_eq!(flat.unwrap_err().subject(), names.join(", "));
+}
+
+#[test]
+fn what_standardises_data_is_no_gradient_scaler_and_a_scheduler_without_tensors_is_one() {
+    let bytes = state(|writer| {
+        weights(writer, "model", "0");
+        for (key, field) in [("scaler", "mean"), ("grad_scaler", "growth_factor"), ("scheduler", "mine")] {
+            writer.text(key);
+            writer.begin_dict();
+            writer.text(field);
+            writer.float(0.5);
+            writer.end_dict();
+        }
+    });
+    let account = planned(&bytes).0.unwrap().account;
+    let dropped: Vec<&str> = account.dropped.iter().map(|dropped| dropped.key.as_str()).collect();
+    assert_eq!(dropped, ["grad_scaler", "scheduler"]);
+}
+
+#[test]
+fn no_tensor_is_lost_whose_key_is_no_text_or_has_the_text_of_another() {
+    let pair = |first: &dyn Fn(&mut Writer), second: &dyn Fn(&mut Writer)| {
+        state(|writer| {
+            writer.text("model");
+            writer.begin_dict();
+            for (number, key) in [first, second].iter().enumerate() {
+                key(writer);
+                tensor(writer, &number.to_string(), (0, 2));
+            }
+            writer.end_dict();
+        })
+    };
+    let text = |writer: &mut Writer| writer.text("0");
+    let float = |writer: &mut Writer| writer.float(1.5);
+    let tuple = |writer: &mut Writer| {
+        writer.begin_tuple();
+        writer.text("l");
+        writer.int(0);
+        writer.end_tuple();
+    };
+    for key in [&(|writer: &mut Writer| writer.int(0)) as &dyn Fn(&mut Writer), &float, &tuple] {
+        let (pth, flat) = planned(&pair(&text, key));
+        assert_eq!(flat.unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(pth.unwrap().pieces.len(), 2);
+    }
+    // In Python `True` is 1, and of the same key the last value counts.
+    let one = |writer: &mut Writer| writer.int(1);
+    assert_eq!(planned(&pair(&|writer| writer.bool(true), &one)).1.unwrap().tensors.len(), 1);
+    assert_eq!(planned(&pair(&text, &text)).1.unwrap().tensors.len(), 1);
+}
+
+#[test]
+fn at_the_root_a_number_is_another_key_than_its_text() {
+    let bytes = state(|writer| {
+        weights(writer, "1", "0");
+        writer.int(1);
+        writer.begin_dict();
+        writer.text("bias");
+        tensor(writer, "1", (0, 2));
+        writer.end_dict();
+    });
+    let (pth, flat) = planned(&bytes);
+    let pth = pth.unwrap();
+    assert_eq!(pth.account.kept.len(), 3);
+    assert_eq!(pth.pieces.len(), 2);
+    assert_eq!(flat.unwrap_err().subject(), "1, 1");
+    let all = Choice::All { is_compact: false };
+    let bytes = state(|writer| {
+        for key in [true, false] {
+            if key {
+                writer.text("1")
+            } else {
+                writer.int(1)
+            }
+            writer.begin_dict();
+            writer.text("weight");
+            tensor(writer, "0", (0, 2));
+            writer.end_dict();
+        }
+    });
+    let bytes = bytes.as_slice();
+    let opened = legacy::open_pickle(&bytes).unwrap();
+    let error = flat::flat(&opened, &inspect::file("", &bytes).unwrap(), &all).unwrap_err();
+    assert_eq!((error.kind(), error.subject()), (ErrorKind::Unsupported, "1.weight"));
+    let bytes = state(|writer| {
+        weights(writer, "model", "0");
+        writer.float(1.5);
+        tensor(writer, "1", (0, 2));
+    });
+    let bytes = bytes.as_slice();
+    let opened = legacy::open_pickle(&bytes).unwrap();
+    let error = flat::flat(&opened, &inspect::file("", &bytes).unwrap(), &all).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn what_the_declared_class_takes_the_place_of_is_named() {
+    let bytes = state(|writer| {
+        weights(writer, "model", "0");
+        weights(writer, CLASS_KEY, "1");
+    });
+    let account = planned(&bytes).0.unwrap().account;
+    assert_eq!(account.dropped.first().map(|dropped| dropped.key.as_str()), Some(CLASS_KEY));
+    let bytes = state(|writer| {
+        weights(writer, "model", "0");
+        writer.text(CLASS_KEY);
+        writer.text("inference-only");
+    });
+    assert_eq!(planned(&bytes).0.unwrap().account.dropped, []);
+}
+
+#[test]
+fn the_attributes_of_a_state_dict_are_named_when_they_are_not_written() {
+    let bytes = state(|writer| {
+        writer.text("model");
+        writer.begin_ordered();
+        writer.text("weight");
+        tensor(writer, "0", (0, 2));
+        writer.end_dict();
+    });
+    // After the last `u` but one: BUILD with the attributes.
+    let end = bytes.len().saturating_sub(2);
+    let mut built = bytes.get(..end).unwrap().to_vec();
+    built.extend(b"}X\x09\x00\x00\x00_metadata}sb");
+    built.extend(bytes.get(end..).unwrap());
+    let (pth, flat) = planned(&built);
+    for (account, key) in [(pth.unwrap().account, "model._metadata"), (flat.unwrap().account, "_metadata")] {
+        let dropped: Vec<&str> = account.dropped.iter().map(|dropped| dropped.key.as_str()).collect();
+        assert_eq!(dropped, [key]);
+    }
+}

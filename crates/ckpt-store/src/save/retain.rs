@@ -1,5 +1,8 @@
 //! Retention in a saver's own root, after a commit.
 
+use std::path::Path;
+
+use ckpt_core::ErrorKind;
 use ckpt_core::manifest::Manifest;
 use ckpt_core::metric::Metric;
 use ckpt_core::prune::{self, Item, Retention, Soundness};
@@ -8,6 +11,7 @@ use super::commit::now_ns;
 use super::root::Root;
 use crate::error::Result;
 use crate::load::Checkpoint;
+use crate::prune::named_in;
 use crate::{atomic, pins};
 
 /// Deletes what the retention lets go; gives the names.
@@ -21,11 +25,16 @@ pub(super) fn retain(root: &Root, retention: &Retention) -> Result<Vec<String>> 
     let pointers = root.heal()?;
     let pinned = pins::pinned(&root.path)?;
     let named = pointers.named();
+    // Links of others count as well as ours.
+    let linked = named_in(&root.path)?;
     let mut items = Vec::new();
     for (step, name) in root.list()?.steps {
-        let checkpoint = root.whole(&name)?;
+        let (checkpoint, soundness) = judged(&root.path.join(&name))?;
         let manifest = checkpoint.as_ref().map(Checkpoint::manifest);
-        let pointers = named.iter().filter(|(_, pointer)| pointer.checkpoint == name);
+        let pointers = named.iter().filter(|(_, pointer)| pointer.checkpoint == name).map(|(pointer, _)| pointer);
+        let mut pointers: Vec<String> = pointers.chain(linked.get(&name).into_iter().flatten()).cloned().collect();
+        pointers.sort();
+        pointers.dedup();
         items.push(Item {
             step: Some(step),
             epoch: manifest.and_then(|manifest| manifest.epoch),
@@ -33,9 +42,9 @@ pub(super) fn retain(root: &Root, retention: &Retention) -> Result<Vec<String>> 
             saved_ns: manifest.map_or(i64::MAX, |manifest| manifest.created_ns),
             bytes: manifest.map_or(0, Manifest::bytes),
             metrics: manifest.map(metrics).unwrap_or_default(),
-            soundness: if manifest.is_some() { Soundness::Valid } else { Soundness::Damaged },
-            is_pinned: pinned.contains(&name),
-            pointers: pointers.map(|(name, _)| name.clone()).collect(),
+            soundness,
+            is_pinned: pinned.contains(&name) || !pins::pinned(&root.path.join(&name))?.is_empty(),
+            pointers,
             name,
         });
     }
@@ -50,6 +59,18 @@ pub(super) fn retain(root: &Root, retention: &Retention) -> Result<Vec<String>> 
     drop(lock);
     nameless.iter().for_each(|path| atomic::delete(path));
     Ok(dropped)
+}
+
+/// What has no manifest, or one of a later version, is not ours to judge.
+fn judged(path: &Path) -> Result<(Option<Checkpoint>, Soundness)> {
+    match Checkpoint::open(path) {
+        Ok(checkpoint) => Ok((Some(checkpoint), Soundness::Valid)),
+        Err(error) => match error.kind() {
+            ErrorKind::Corrupt | ErrorKind::Incomplete => Ok((None, Soundness::Damaged)),
+            ErrorKind::NotFound | ErrorKind::Unsupported | ErrorKind::Invalid => Ok((None, Soundness::Unjudged)),
+            _ => Err(error),
+        },
+    }
 }
 
 fn metrics(manifest: &Manifest) -> Vec<Metric> {

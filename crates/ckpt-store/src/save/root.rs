@@ -14,6 +14,7 @@ use crate::atomic::{self, Replacing, Temporary};
 use crate::error::{Error, Result};
 use crate::fs::{self, Lock, Occupant};
 use crate::load::Checkpoint;
+use crate::pins;
 
 /// The file that is locked while names in a root change.
 pub(crate) const LOCK: &str = ".ckpt-lock";
@@ -228,6 +229,9 @@ impl Root {
         let name = manifest::directory_name(manifest.step);
         let target = self.path.join(&name);
         if replace && fs::occupant(&target)? != Occupant::Nothing {
+            if pins::pinned(&self.path)?.contains(&name) {
+                return Err(Error::new(ErrorKind::Refused, &target, "pinned, and so not replaced:"));
+            }
             // An earlier replacement by this very saver may have failed half way.
             self.restore(self.list()?)?;
             let aside = self.path.join(format!("{name}{REPLACED}"));
@@ -298,6 +302,11 @@ impl Root {
     fn link(&self, name: &str, checkpoint: &str) -> Result<bool> {
         let at = self.path.join(name);
         if fs::read_link(&at)?.as_deref() == Some(Path::new(checkpoint)) {
+            return Ok(false);
+        }
+        let is_foreign = |target: PathBuf| target.to_str().and_then(manifest::step_of).is_none();
+        if fs::read_link(&at)?.is_some_and(is_foreign) {
+            tracing::warn!("`{}` is somebody else's link and stays as it is; `{name}.json` tells ours", at.display());
             return Ok(false);
         }
         if fs::read_link(&at)?.is_none() && fs::occupant(&at)? != Occupant::Nothing && !is_lost_link(&at) {
