@@ -235,3 +235,139 @@ fn a_target_that_is_met_is_zero_and_one_that_is_not_is_three() {
     place.copy("tests/fixtures/broken/trunc_in_data.pth", "torn/last.pth");
     assert_ne!(code(&place, &["done", "--if", "accuracy>=0.5", "[TMP]/torn"]), 0);
 }
+
+#[test]
+fn neither_a_root_nor_a_file_of_a_checkpoint_is_adopted_into_a_root() {
+    let place = Place::new();
+    let save = |arguments: &[&str]| code(&place, &[&["save", "--root", "[TMP]/d/run"], arguments].concat());
+    assert_eq!(save(&["--step", "1", REAL]), 0);
+    for arguments in [["--step", "2", "[TMP]/d/run"], ["--step", "2", "[TMP]/d"]] {
+        assert_eq!(save(&arguments), 2, "{arguments:?}");
+        assert_eq!(save(&[&["--move"], &arguments[..]].concat()), 2, "{arguments:?}");
+    }
+    // A directory of checkpoints is none, wherever the root is.
+    assert_eq!(code(&place, &["save", "--root", "[TMP]/other", "--step", "2", "[TMP]/d"]), 2);
+    let inside = "[TMP]/d/run/step-00000001/zip_default.pth";
+    assert_eq!(save(&["--step", "2", "--move", inside]), 2);
+    std::os::unix::fs::symlink(place.join("d/run/step-00000001/zip_default.pth"), place.join("link.pth")).unwrap();
+    assert_eq!(save(&["--step", "2", "--move", "[TMP]/link.pth"]), 2);
+    assert_eq!(code(&place, &["verify", "--deep", "[TMP]/d/run/latest"]), 0);
+    assert_eq!(save(&["--step", "2", inside]), 0);
+}
+
+#[test]
+fn a_checkpoint_with_a_damaged_tensor_is_not_saved() {
+    let place = Place::new();
+    let file = place.copy(REAL, "damaged.pth");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let archive = String::from_utf8_lossy(&bytes).into_owned();
+    assert!(archive.contains("/data/0"));
+    let name = bytes.windows(7).position(|window| window == b"/data/0").unwrap();
+    let start = (name + 7).next_multiple_of(64);
+    bytes[start] ^= 0xff;
+    std::fs::write(&file, bytes).unwrap();
+    let deep = code(&place, &["verify", "--deep", "[TMP]/damaged.pth"]);
+    assert_eq!((code(&place, &["verify", "[TMP]/damaged.pth"]), deep), (0, 4));
+    assert_eq!(code(&place, &["save", "--root", "[TMP]/run", "--step", "1", "[TMP]/damaged.pth"]), 4);
+    std::fs::create_dir(place.join("d")).unwrap();
+    std::fs::rename(&file, place.join("d/damaged.pth")).unwrap();
+    assert_eq!(code(&place, &["save", "--root", "[TMP]/run", "--step", "1", "[TMP]/d"]), 4);
+}
+
+#[test]
+fn what_is_no_checkpoint_is_saved_only_when_its_class_is_given() {
+    let place = Place::new();
+    let save = |arguments: &[&str]| place.run(&[&["save", "--root", "[TMP]/run", "--step", "1"], arguments].concat());
+    std::fs::create_dir(place.join("empty")).unwrap();
+    std::fs::write(place.join("notes.txt"), "notes").unwrap();
+    assert_eq!(save(&["[TMP]/empty"]).code, 2);
+    let ran = save(&["[TMP]/notes.txt"]);
+    assert!(ran.code == 2 && ran.stderr.contains("--class"), "{}", ran.stderr);
+    assert!(!place.join("run").exists());
+    assert_eq!(save(&["--class", "inference-only", "[TMP]/notes.txt"]).code, 0);
+}
+
+#[test]
+fn a_named_file_is_looked_into_whatever_its_extension() {
+    let place = Place::new();
+    let save = |file: &str| code(&place, &["save", "--root", "[TMP]/run", "--step", "1", "--class", "resumable", file]);
+    place.copy("tests/fixtures/broken/trunc_in_data.pth", "ck_5.pth.tmp");
+    place.copy("tests/fixtures/hostile/os_system.pth", "evil.dat");
+    std::fs::write(place.join("pytorch_model.bin"), "").unwrap();
+    assert_eq!(save("[TMP]/ck_5.pth.tmp"), 4);
+    assert_eq!(save("[TMP]/evil.dat"), 7);
+    assert_eq!(save("[TMP]/pytorch_model.bin"), 4);
+    place.copy(REAL, "w.dat");
+    assert_eq!(save("[TMP]/w.dat"), 0);
+}
+
+#[test]
+fn a_directory_is_adopted_whole_or_not_at_all() {
+    use std::os::unix::fs::symlink;
+    let place = Place::new();
+    let save = |step: &str| place.run(&["save", "--root", "[TMP]/run", "--step", step, "[TMP]/d"]);
+    place.copy(REAL, "d/sub/model.pth");
+    symlink("sub", place.join("d/a")).unwrap();
+    symlink("/nowhere/log.txt", place.join("d/log.txt")).unwrap();
+    let ran = save("1");
+    assert!(ran.code == 0 && ran.stderr.contains("log.txt"), "{}", ran.stderr);
+    assert!(place.join("run/step-00000001/sub/model.pth").exists());
+    symlink("/nowhere/optimizer.pt", place.join("d/optimizer.pt")).unwrap();
+    assert_eq!(save("2").code, 4);
+    std::fs::remove_file(place.join("d/optimizer.pt")).unwrap();
+    std::fs::write(place.join("d/manifest.json"), "{\"name\": \"app\"}").unwrap();
+    let ran = save("2");
+    assert!(ran.code == 2 && ran.stderr.contains("rename it"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_mistyped_best_and_a_root_that_is_none_are_told() {
+    let place = Place::new();
+    let save = |root: &str, best: &str| {
+        place.run(&["save", "--root", root, "--step", "1", "--metric", "acc=0.5", "--best", best, WEIGHTS])
+    };
+    let ran = save("[TMP]/run", "accuracy");
+    assert!(ran.code == 2 && ran.stderr.contains("`acc`") && !place.join("run").exists(), "{}", ran.stderr);
+    std::os::unix::fs::symlink("/nowhere", place.join("dead")).unwrap();
+    std::fs::write(place.join("file"), "").unwrap();
+    for root in ["[TMP]/dead", "[TMP]/file"] {
+        let ran = save(root, "acc");
+        assert!(ran.code == 2 && !ran.stderr.contains("--replace"), "{}", ran.stderr);
+    }
+    assert_eq!(save("[TMP]/run", "acc").code, 0);
+}
+
+#[test]
+fn a_hint_says_what_helps_here() {
+    let place = Place::new();
+    let told = |arguments: &[&str], code: i32, hint: &str| {
+        let ran = place.run(arguments);
+        assert!(ran.code == code && ran.stderr.contains(hint), "{arguments:?}: {}", ran.shown());
+        ran.stderr
+    };
+    std::fs::create_dir(place.join("empty")).unwrap();
+    place.copy(REAL, "a.pth");
+    assert!(!told(&["latest", "[TMP]/empty"], 3, "ckpt scan").contains("--or-fresh"));
+    told(&["resume", "[TMP]/empty", "--to", "[TMP]/w"], 3, "--or-fresh");
+    told(&["best", "[TMP]/empty"], 2, "METRIC comes first");
+    told(&["save", "--root", "[TMP]/run", "--step", "1", "[TMP]/missing.pth"], 3, "check the path");
+    told(&["compact", "[TMP]/a.pth", "[TMP]/none/x.pth"], 2, "make the directory");
+    assert!(!told(&["compact", "[TMP]/a.pth", "[TMP]/a.pth"], 2, "another file").contains("ckpt inspect"));
+    told(&["compact", "[TMP]/a.pth", "[TMP]/x.txt"], 2, "ends in .safetensors");
+    told(&["convert", "[TMP]/a.pth", "[TMP]/x.pth"], 2, "`ckpt compact`");
+    told(&["prune", "[TMP]/empty", "--keep-last", "0"], 2, "`--keep-last`");
+    told(&["prune", "[TMP]/nowhere", "--keep-last", "2"], 3, "ckpt scan");
+    told(&["prune", "[TMP]", "--keep-best", "acuracy=2"], 2, "hint: `ckpt scan LOCATION`");
+}
+
+#[test]
+fn what_was_saved_as_one_file_is_compacted_by_its_directory() {
+    let place = Place::new();
+    let save = ["save", "--root", "[TMP]/run", "--step", "1"];
+    assert_eq!(code(&place, &[&save[..], &["tests/fixtures/torch/full_resumable.pth"]].concat()), 0);
+    assert_eq!(code(&place, &["compact", "[TMP]/run/latest", "[TMP]/x.pth"]), 0);
+    assert_eq!(code(&place, &["convert", "[TMP]/run/latest", "[TMP]/x.safetensors"]), 0);
+    assert_eq!(code(&place, &["save", "--root", "[TMP]/run", "--step", "2", REAL, WEIGHTS]), 0);
+    let ran = place.run(&["compact", "[TMP]/run/latest", "[TMP]/y.pth"]);
+    assert!(ran.code != 0 && ran.stderr.contains("state_dict.pth"), "{}", ran.stderr);
+}

@@ -20,6 +20,9 @@ use crate::error::{Error, Result};
 use crate::fs::{self, DirectoryMembers, Status};
 use crate::inspect;
 use crate::save::PendingSave;
+use crate::verify;
+
+mod place;
 
 /// One file to adopt.
 #[derive(Clone, Debug)]
@@ -38,16 +41,20 @@ pub struct Adoption {
     pub is_committed: bool,
     /// Those whose content says nothing that is understood here.
     pub unread: Vec<PathBuf>,
+    /// Links to nowhere, which are left out.
+    pub dangling: Vec<PathBuf>,
     told: Vec<(PathBuf, Inspection)>,
 }
 
-/// Looks at files, and at directories with everything in them. A file gets its own name, a file in a directory its name
-/// relative to that.
+/// Looks at files, and at directories with everything in them, reading every byte of what is understood. A file gets its own
+/// name, a file in a directory its name relative to that.
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`]: one is damaged. [`ErrorKind::Refused`]: loading one would run dangerous code, and that is not
-/// allowed. [`ErrorKind::Invalid`]: two have one name. One cannot be read, or a directory not as a whole.
-pub fn adopt(paths: &[PathBuf], allow_unsafe: bool) -> Result<Adoption> {
+/// allowed. [`ErrorKind::Invalid`]: two have one name, there is no file at all, a directory holds `root` or several checkpoints, or
+/// `root` is a file. [`ErrorKind::Incomplete`]: a part is missing. One cannot be read, or a directory not as a whole.
+pub fn adopt(paths: &[PathBuf], root: &Path, allow_unsafe: bool) -> Result<Adoption> {
+    place::check_root(paths, root)?;
     let expected = Expectations { allow_unsafe, ..Expectations::default() };
     let mut adoption = Adoption::default();
     for path in paths {
@@ -55,9 +62,13 @@ pub fn adopt(paths: &[PathBuf], allow_unsafe: bool) -> Result<Adoption> {
             adoption.directory(path, &expected)?;
         } else {
             adoption.add(file_name(path), path.clone())?;
-            let inspection = adoption.file(path, &expected)?;
+            let inspection = adoption.file(path, (true, true), &expected)?;
             adoption.told.extend(inspection.map(|inspection| (path.clone(), inspection)));
         }
+    }
+    if adoption.files.is_empty() {
+        let first = paths.first().map_or(Path::new("."), PathBuf::as_path);
+        return Err(Error::new(ErrorKind::Invalid, first, "there is nothing to save in"));
     }
     adoption.require_shards()?;
     Ok(adoption)
@@ -70,23 +81,36 @@ impl Adoption {
             let message = format!("the name `{name}` is taken by `{}`, so there is none for", other.from.display());
             return Err(Error::new(ErrorKind::Invalid, &from, message));
         }
+        self.is_committed = self.is_committed || place::is_committed(&from)?;
         self.files.insert(name, Adopted { from, seen });
         Ok(())
     }
 
-    /// What one file says; `None` when it is no checkpoint and does not claim to be one.
-    fn file(&mut self, path: &Path, expected: &Expectations) -> Result<Option<Inspection>> {
-        let Some(claim) = name::claim(&file_name(path)) else { return Ok(None) };
-        let candidate = inspect::candidate(path)?;
-        let inspection = inspect::inspect(&candidate)?;
-        if inspection.format == Format::Unknown && claim == Claim::Weak {
-            self.unread.push(path.to_owned());
+    /// What one file says; `None` when it is no checkpoint and does not claim to be one. One that the user names may be a
+    /// checkpoint whatever its name claims.
+    fn file(
+        &mut self,
+        path: &Path,
+        (is_named, is_deep): (bool, bool),
+        expected: &Expectations,
+    ) -> Result<Option<Inspection>> {
+        let name = file_name(path);
+        let claim = name::claim(&name);
+        if claim.is_none() && !is_named {
             return Ok(None);
         }
-        if !inspection.format.is_inspected() && inspection.format != Format::Unknown {
+        let candidate = inspect::candidate(path)?;
+        let inspection = inspect::inspect(&candidate)?;
+        if inspection.format == Format::Unknown && claim != Some(Claim::Strong) {
+            let is_cut = claim.is_some() && name.contains('.') && is_cut(&inspection);
+            if !is_cut {
+                self.unread.extend(claim.map(|_| path.to_owned()));
+                return Ok(None);
+            }
+        } else if !inspection.format.is_inspected() && inspection.format != Format::Unknown {
             self.unread.push(path.to_owned());
         }
-        judged(candidate, inspection, expected).map(Some)
+        judged(candidate, inspection, is_deep, expected).map(Some)
     }
 
     fn directory(&mut self, path: &Path, expected: &Expectations) -> Result<()> {
@@ -96,25 +120,56 @@ impl Adoption {
         let is_ours = is_whole && candidate.shape == Shape::Directory(DirectoryKind::Ckpt);
         self.is_committed |= is_ours;
         if is_whole {
-            let inspection = judged(candidate, inspection, expected)?;
+            let inspection = judged(candidate, inspection, true, expected)?;
             self.told.push((path.to_owned(), inspection));
         }
         let members = DirectoryMembers::open(path)?;
         if let Some(problem) = members.problem() {
             return Err(Error::new(ErrorKind::Invalid, path, format!("not adopted, because {problem}:")));
         }
+        self.check_members(path, &members)?;
         for (name, _) in members.statuses() {
             // The new checkpoint gets a manifest of its own.
             if is_ours && name == manifest::FILE_NAME {
                 continue;
             }
             let from = path.join(members.relative_path(name).unwrap_or(name.as_ref()));
+            if name == manifest::FILE_NAME {
+                let message = "a checkpoint's own manifest has the name of another program's file:";
+                return Err(Error::new(ErrorKind::Invalid, &from, message));
+            }
             self.add(name.clone(), from.clone())?;
             // A part of a whole says what it says there: the state of a scheduler counts steps of its own.
-            let told = self.file(&from, expected)?.filter(|_| !is_whole);
+            let told = self.file(&from, (false, !is_whole), expected)?.filter(|_| !is_whole);
             self.told.extend(told.map(|inspection| (from, inspection)));
         }
         Ok(())
+    }
+
+    /// Refuses a directory of several checkpoints, and one of which a part is gone.
+    fn check_members(&mut self, path: &Path, members: &DirectoryMembers) -> Result<()> {
+        let inner = members.statuses().iter().filter_map(|(name, _)| name.strip_suffix(manifest::FILE_NAME));
+        for directory in inner.filter_map(|name| name.strip_suffix('/')) {
+            if place::is_checkpoint(&path.join(directory)) {
+                let message =
+                    format!("a committed checkpoint, `{directory}`, lies in it, so it is not one checkpoint:");
+                return Err(Error::new(ErrorKind::Invalid, path, message));
+            }
+        }
+        for link in members.dangling() {
+            let from = path.join(link);
+            if name::claim(&file_name(link)).is_some() {
+                return Err(Error::new(ErrorKind::Incomplete, &from, "a part is missing, because nothing is behind"));
+            }
+            self.dangling.push(from);
+        }
+        Ok(())
+    }
+
+    /// Whether any of the files is of a format that is recognised.
+    #[must_use]
+    pub fn is_recognised(&self) -> bool {
+        !self.told.is_empty()
     }
 
     /// The shards that an index names lie beside it, and must come along.
@@ -200,15 +255,21 @@ impl Adoption {
     }
 }
 
+/// Whether the save of a file was killed at its first bytes.
+fn is_cut(inspection: &Inspection) -> bool {
+    inspection.findings.iter().any(|finding| matches!(finding.code, Code::Empty | Code::Truncated))
+}
+
 /// Hands on what is neither damaged nor dangerous. A part of a state, such as a scaler's, may be no checkpoint by itself.
-fn judged(candidate: Candidate, inspection: Inspection, expected: &Expectations) -> Result<Inspection> {
+fn judged(candidate: Candidate, inspection: Inspection, is_deep: bool, expected: &Expectations) -> Result<Inspection> {
     let is_unknown = inspection.format == Format::Unknown;
     let is_tolerated = |code| match code {
         Code::NotACheckpoint => !is_unknown,
         Code::MissingKeys | Code::BadValue | Code::Unsupported => true,
         _ => false,
     };
-    let Verified { candidate, inspection, verdict, .. } = Verified::new(candidate, inspection, None, expected);
+    let deep = if is_deep { Some(verify::deep(&candidate)?) } else { None };
+    let Verified { candidate, inspection, verdict, .. } = Verified::new(candidate, inspection, deep, expected);
     let errors = || verdict.findings.iter().filter(|finding| finding.severity == Severity::Error);
     let refuse = |kind, finding: &Finding| {
         let message = format!("nothing was saved, because of {} ({}) in", finding.code.name(), finding.message);

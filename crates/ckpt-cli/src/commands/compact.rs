@@ -1,9 +1,11 @@
 //! `ckpt compact`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use ckpt_core::ErrorKind;
+use ckpt_core::candidate::file_name;
 use ckpt_core::shrink::Choice;
+use ckpt_core::{ErrorKind, name};
+use ckpt_store::load::Checkpoint;
 use ckpt_store::shrink::{self, Options, Outcome};
 use clap::Args;
 
@@ -52,15 +54,43 @@ impl Files {
         Options { choice, force: self.force }
     }
 
+    /// The file to read: of a directory that `ckpt save` wrote, its only checkpoint.
+    pub(crate) fn source(&self) -> Result<PathBuf> {
+        let Ok(saved) = Checkpoint::open(&self.from) else { return Ok(self.from.clone()) };
+        let names = saved.manifest().files.keys().filter(|name| name::claim(&file_name(name.as_ref())).is_some());
+        let names: Vec<&str> = names.map(String::as_str).collect();
+        match names.as_slice() {
+            [] => Ok(self.from.clone()),
+            [only] => Ok(self.from.join(only)),
+            [first, ..] => {
+                let message = format!("`{}` holds several files", self.from.display());
+                let example = self.from.join(first);
+                let hint = format!("name one of `{}`, as in `{}`", names.join("`, `"), example.display());
+                Err(Failure::new(ErrorKind::Unsupported, message).with_hint(hint))
+            }
+        }
+    }
+
     /// What failed, and what to do about it.
-    pub(crate) fn failure(error: ckpt_store::Error) -> Failure {
+    pub(crate) fn failure(&self, error: ckpt_store::Error) -> Failure {
         let kind = error.kind();
+        let is_of = |path: &Path| path.display().to_string() == error.subject();
+        let is_about_target = is_of(&self.to) || self.to.parent().is_some_and(is_of);
         let failure = Failure::from(error);
         match kind {
             ErrorKind::AlreadyExists => failure.with_hint("`--force` replaces a file; or choose another name"),
             ErrorKind::NoSpace => failure.with_hint("free some space, or write to another place"),
             ErrorKind::Refused => failure.with_hint(
                 "`ckpt inspect PATH` lists what loading it would import; weights from such a file are not to be trusted",
+            ),
+            ErrorKind::NotFound if is_about_target => {
+                let message = format!("the directory of `{}` does not exist", self.to.display());
+                Failure::new(ErrorKind::Invalid, message).with_hint("make the directory of OUT first")
+            }
+            ErrorKind::NotFound if !self.from.exists() => failure.with_hint("check the path; `ckpt scan DIR` shows the checkpoints in a directory"),
+            ErrorKind::Invalid if is_about_target => failure.with_hint(
+                "OUT is another file than IN, and its name ends in .safetensors, or for `ckpt compact` also in .pth, .pt, .bin or .ckpt; \
+                 `--key` and `--all` are for a .safetensors",
             ),
             ErrorKind::Invalid | ErrorKind::NotFound => failure.with_hint(
                 "`ckpt inspect PATH` lists the keys; for a .safetensors, `--key KEY` chooses among them and `--all` takes every tensor",
@@ -103,9 +133,9 @@ impl Files {
 impl Compact {
     pub(crate) fn run(&self, settings: &Settings, out: &Output) -> Result<u8> {
         clean_up_when_stopped();
-        let Files { from, to, .. } = &self.files;
-        let outcome =
-            shrink::compact(from, to, &self.files.options(true), &progress(settings)).map_err(Files::failure)?;
+        let Files { to, .. } = &self.files;
+        let outcome = shrink::compact(&self.files.source()?, to, &self.files.options(true), &progress(settings))
+            .map_err(|error| self.files.failure(error))?;
         Ok(self.files.report("ckpt.compact/1", &outcome, out))
     }
 }

@@ -20,9 +20,9 @@ pub(crate) struct Convert {
 impl Convert {
     pub(crate) fn run(&self, settings: &Settings, out: &Output) -> Result<u8> {
         clean_up_when_stopped();
-        let Files { from, to, .. } = &self.files;
-        let outcome =
-            shrink::convert(from, to, &self.files.options(false), &progress(settings)).map_err(Files::failure)?;
+        let Files { to, .. } = &self.files;
+        let outcome = shrink::convert(&self.files.source()?, to, &self.files.options(false), &progress(settings))
+            .map_err(|error| self.files.failure(error))?;
         Ok(self.files.report("ckpt.convert/1", &outcome, out))
     }
 }

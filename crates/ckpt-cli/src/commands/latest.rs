@@ -1,5 +1,7 @@
 //! `ckpt latest` and `ckpt best`: `ckpt select` by one word.
 
+use std::path::Path;
+
 use clap::Args;
 
 use super::select::answer;
@@ -39,6 +41,10 @@ impl Latest {
 impl Best {
     pub(crate) fn run(&self, settings: &Settings, out: &Output) -> Result<u8> {
         let which = Which { best: Some(self.metric.clone()), filter: self.filter.clone(), ..Which::default() };
-        answer(&self.place, &which, settings, out)
+        let answered = answer(&self.place, &which, settings, out);
+        let is_place = self.place.locations.is_empty() && Path::new(&self.metric).exists();
+        answered.map_err(|failure| {
+            if is_place { failure.with_hint("METRIC comes first: `ckpt best accuracy LOCATION`") } else { failure }
+        })
     }
 }

@@ -194,10 +194,9 @@ fn explain(selection: &Selection, is_asked: bool, out: &Output) {
 /// The failure, when nothing was selected.
 pub(crate) fn nothing(selection: &Selection) -> Failure {
     let (kind, hint) = match selection.nothing() {
-        Nothing::Found => (
-            ErrorKind::NotFound,
-            "`ckpt scan` shows everything that is there, `ckpt doctor` where it looks; `--or-fresh` makes a fresh start a success",
-        ),
+        Nothing::Found => {
+            (ErrorKind::NotFound, "`ckpt scan` shows everything that is there, `ckpt doctor` where it looks")
+        }
         Nothing::Valid => (ErrorKind::Corrupt, "`--explain` gives the reason for each; `ckpt scan` shows them all"),
         Nothing::Safe => {
             (ErrorKind::Refused, "`ckpt inspect PATH` lists what they import; `--allow-unsafe` takes them all the same")

@@ -49,7 +49,7 @@ impl Preflight {
             for check in failed {
                 out.note(&format!("error: {}", check.detail));
             }
-            if let Some(hint) = failure.and_then(hint) {
+            if let Some(hint) = failure.and_then(|kind| hint(kind, directory.exists())) {
                 out.note(&format!("\nhint: {hint}"));
             }
         }
@@ -62,8 +62,9 @@ impl Preflight {
     }
 }
 
-fn hint(kind: ErrorKind) -> Option<&'static str> {
+fn hint(kind: ErrorKind, is_there: bool) -> Option<&'static str> {
     Some(match kind {
+        ErrorKind::NotFound if is_there => "nothing can be saved there; choose another directory",
         ErrorKind::NotFound => "`--create` makes the directory; check that the volume is mounted first",
         ErrorKind::NoSpace => "free some space, or save elsewhere",
         ErrorKind::Denied => "check the owner and the permissions of the directory, and how it is mounted",

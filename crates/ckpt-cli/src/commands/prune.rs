@@ -46,11 +46,24 @@ impl Prune {
                 "`ckpt prune LOCATION --keep-last 3 --keep-best accuracy=2` shows what would go; see `ckpt prune --help`",
             ));
         }
+        checked(&retention)?;
         let locations = Where { locations: self.locations.clone() }.resolve(settings)?;
         let mut survey = survey(&locations, &Expectations::default(), settings, false)?;
         notes(&survey, out);
+        let is_missing = |place: &ckpt_store::scan::Place| place.problem.is_some() && !place.path.exists();
+        if survey.verified.is_empty() && survey.places.iter().any(is_missing) {
+            return Err(Failure::new(ErrorKind::NotFound, "no checkpoint in any location, and not every one exists"));
+        }
         let rules = Rules { retention: &retention, names: &self.names, now_ns: prune::now_ns() };
-        let prunings = prune::plan_checked(&mut survey.verified, &rules, &progress(settings))?;
+        let prunings = prune::plan_checked(&mut survey.verified, &rules, &progress(settings)).map_err(|error| {
+            let failure = Failure::from(error);
+            match failure.kind {
+                ErrorKind::Invalid => {
+                    failure.with_hint("`ckpt scan LOCATION` shows the checkpoints with their metrics")
+                }
+                _ => failure,
+            }
+        })?;
         let (mut done, mut failures) = (Vec::new(), Vec::new());
         if self.apply {
             for pruning in &prunings {
@@ -96,6 +109,17 @@ impl Prune {
             ));
         }
     }
+}
+
+/// Tells of rules that contradict themselves by the names of their options.
+pub(crate) fn checked(retention: &Retention) -> Result<()> {
+    let Err(error) = ckpt_core::prune::plan(Vec::new(), retention, 0) else { return Ok(()) };
+    let mut failure = Failure::from(error);
+    for rule in ["keep_last", "keep_every", "keep_best", "keep_within", "max_bytes"] {
+        let option = format!("`--{}`", rule.replace('_', "-"));
+        failure.message = failure.message.replace(&format!("`{rule}`"), &option);
+    }
+    Err(failure)
 }
 
 fn sum(bytes: impl Iterator<Item = u64>) -> u64 {

@@ -40,7 +40,13 @@ impl Resume {
                 out.note("nothing to resume from: starting fresh, as asked");
                 return Ok(exit::DONE);
             }
-            return Err(nothing(&selection));
+            let failure = nothing(&selection);
+            return Err(match selection.nothing() {
+                Nothing::Found => failure.with_hint(
+                    "`ckpt scan` shows everything that is there, `ckpt doctor` where it looks; `--or-fresh` makes a fresh start a success",
+                ),
+                _ => failure,
+            });
         };
         if chosen.inspection.is_finished {
             out.note("note: its trainer says that training is finished");

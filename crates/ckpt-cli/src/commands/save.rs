@@ -1,18 +1,21 @@
 //! `ckpt save`
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ckpt_core::ids::{Epoch, Step};
 use ckpt_core::layout::Class;
+use ckpt_core::manifest;
 use ckpt_core::metric::Direction;
-use ckpt_core::prune::{self, Retention};
+use ckpt_core::prune::Retention;
 use ckpt_core::{Error, ErrorKind, select::Choice};
 use ckpt_store::adopt::{Adoption, adopt};
 use ckpt_store::load::Checkpoint;
 use ckpt_store::save::{Committed, Existing, PendingSave, Policy, Saver, Tracked};
 use clap::Args;
 
+use super::prune::checked;
 use crate::args::Keep;
 use crate::error::{Failure, Result};
 use crate::exit;
@@ -96,9 +99,9 @@ impl Save {
         clean_up_when_stopped();
         let retention = self.keep.retention();
         // Rules that contradict themselves are told before anything is saved.
-        prune::plan(Vec::new(), &retention, 0)?;
+        checked(&retention)?;
         self.no_metric_twice()?;
-        let adoption = adopt(&self.files, self.allow_unsafe).map_err(explained)?;
+        let adoption = adopt(&self.files, &self.root, self.allow_unsafe).map_err(unadopted)?;
         if self.is_move && adoption.is_committed {
             let message = "the files of a committed checkpoint cannot be moved: it would be damaged";
             return Err(Failure::new(ErrorKind::Invalid, message).with_hint("without `--move` they are copied"));
@@ -106,8 +109,16 @@ impl Save {
         for path in &adoption.unread {
             out.note(&format!("note: `{}` is adopted unread: nothing here understands it", path.display()));
         }
+        for path in &adoption.dangling {
+            out.note(&format!("note: `{}` is a link to nowhere and is left out", path.display()));
+        }
+        if !adoption.is_recognised() && self.class.is_none() {
+            return Err(Failure::new(ErrorKind::Invalid, "none of the files is a checkpoint of a known format")
+                .with_hint("`--class resumable` or `--class inference-only` says that they are one all the same"));
+        }
         let mut taken = Vec::new();
         let step = self.step(&adoption, &mut taken)?;
+        self.known_best(&adoption)?;
         let saver = Saver::open(&self.root, self.policy()).map_err(explained)?;
         let mut pending = saver.begin(step).map_err(explained)?;
         self.describe(&mut pending, &adoption, &mut taken)?;
@@ -135,6 +146,22 @@ impl Save {
             }
         }
         Ok(())
+    }
+
+    /// A mistyped metric would point at nothing, and retention would let the best one go.
+    fn known_best(&self, adoption: &Adoption) -> Result<()> {
+        let given = self.metrics.iter().map(|metric| metric.name.as_str());
+        let recorded: BTreeSet<&str> =
+            given.chain(adoption.metrics().iter().map(|metric| metric.name.as_str())).collect();
+        let is_pointed_at = |metric: &str| {
+            manifest::best_name(metric).is_some_and(|name| self.root.join(format!("{name}.json")).exists())
+        };
+        // Evaluation may come later, or not at every save.
+        let is_known = |metric: &str| recorded.is_empty() || recorded.contains(metric) || is_pointed_at(metric);
+        let Some(unknown) = self.best.iter().find(|metric| !is_known(metric)) else { return Ok(()) };
+        let names = recorded.into_iter().collect::<Vec<_>>().join("`, `");
+        Err(Failure::new(ErrorKind::Invalid, format!("`--best {unknown}`: no such metric is recorded"))
+            .with_hint(format!("recorded are `{names}`; `--metric {unknown}=VALUE` records it")))
     }
 
     fn step(&self, adoption: &Adoption, taken: &mut Vec<String>) -> Result<Step> {
@@ -219,12 +246,26 @@ impl Save {
     }
 }
 
+/// What failed while files were looked at, and what to do about it.
+fn unadopted(error: ckpt_store::Error) -> Failure {
+    let is_manifest = Path::new(error.subject()).ends_with(manifest::FILE_NAME);
+    let hint = match error.kind() {
+        ErrorKind::NotFound => "check the path: what is to be saved must be there",
+        ErrorKind::Invalid if is_manifest => "rename it, or pass the files of the directory one by one",
+        ErrorKind::Invalid => {
+            "FILE is one checkpoint: a file, or a directory without others; `--root` is a directory beside it"
+        }
+        _ => return explained(error),
+    };
+    Failure::from(error).with_hint(hint)
+}
+
 fn explained(error: ckpt_store::Error) -> Failure {
     let failure = Failure::from(error);
     let hint = match failure.kind {
         ErrorKind::AlreadyExists => "`--replace` puts the new one in its place",
         ErrorKind::Corrupt => "`ckpt inspect FILE` tells what can still be read from it; save it again",
-        ErrorKind::Incomplete => "name the directory that holds them all instead",
+        ErrorKind::Incomplete => "name a directory that holds all of it; `ckpt inspect` tells what belongs to it",
         ErrorKind::Refused => "`ckpt inspect FILE` lists what it imports; `--allow-unsafe` adopts it all the same",
         ErrorKind::NoSpace => "free some space, or save elsewhere; `ckpt prune` shows what may go",
         _ => return failure,

@@ -19,12 +19,13 @@ pub struct DirectoryMembers {
     /// Where each member lies below the root: its name where that is valid UTF-8.
     paths: BTreeMap<String, PathBuf>,
     statuses: Vec<(String, Status)>,
+    dangling: Vec<PathBuf>,
     problem: Option<String>,
 }
 
 impl DirectoryMembers {
     /// Lists the files below `root`, to the depth and number that [`limits`] allow. A directory that is reached on two
-    /// ways, by links, is listed once. A link to a directory outside `root` is not followed: what lies there is no part
+    /// ways, by links, is listed once, under its own name where that is in `root`. A link to a directory outside `root` is not followed: what lies there is no part
     /// of the checkpoint, and could be anything. A link to a file is that file, as in the caches of Hugging Face.
     ///
     /// What cannot be looked at is left out, and [`Self::problem`] says so.
@@ -35,7 +36,8 @@ impl DirectoryMembers {
         let mut members = Self::empty(root);
         let mut seen = BTreeSet::from([status(root)?.identity]);
         let mut pending = vec![(PathBuf::new(), 0)];
-        while let Some((directory, depth)) = pending.pop() {
+        let mut linked = Vec::new();
+        while let Some((directory, depth)) = pending.pop().or_else(|| next_unseen(&mut linked, &mut seen)) {
             let entries = match list(&root.join(&directory)) {
                 Ok(entries) => entries,
                 Err(error) if directory.as_os_str().is_empty() => return Err(error),
@@ -47,7 +49,10 @@ impl DirectoryMembers {
             for (name, is_link) in entries {
                 let relative = directory.join(&name);
                 // A dangling link is a missing member, which the inspection reports.
-                let Ok(status) = status(&root.join(&relative)) else { continue };
+                let Ok(status) = status(&root.join(&relative)) else {
+                    members.dangling.push(relative);
+                    continue;
+                };
                 if status.is_file {
                     members.add(relative, status);
                 } else if status.is_directory && is_link && !is_inside(root, &relative) {
@@ -58,6 +63,8 @@ impl DirectoryMembers {
                         limits::MEMBER_DEPTH,
                         relative.display()
                     ));
+                } else if status.is_directory && is_link {
+                    linked.push((relative, depth + 1, status.identity));
                 } else if status.is_directory && seen.insert(status.identity) {
                     pending.push((relative, depth + 1));
                 }
@@ -90,6 +97,7 @@ impl DirectoryMembers {
             sizes: BTreeMap::new(),
             paths: BTreeMap::new(),
             statuses: Vec::new(),
+            dangling: Vec::new(),
             problem: None,
         }
     }
@@ -124,11 +132,27 @@ impl DirectoryMembers {
         self.paths.get(name).map(PathBuf::as_path)
     }
 
+    /// Links to nowhere, and what else could not be looked at, below the directory.
+    #[must_use]
+    pub fn dangling(&self) -> &[PathBuf] {
+        &self.dangling
+    }
+
     /// Why the list is not complete, when it is not.
     #[must_use]
     pub fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
+}
+
+/// The next directory behind a link that was not listed under another name.
+fn next_unseen(
+    linked: &mut Vec<(PathBuf, usize, (u64, u64))>,
+    seen: &mut BTreeSet<(u64, u64)>,
+) -> Option<(PathBuf, usize)> {
+    std::iter::from_fn(|| linked.pop())
+        .find(|(_, _, identity)| seen.insert(*identity))
+        .map(|(path, depth, _)| (path, depth))
 }
 
 /// Whether what a link stands for lies below the directory.

@@ -80,14 +80,28 @@ pub(super) fn directory(root: &Root, session: &Session, draft: &Draft<'_>, exist
     let is_best = |(metric, pointer): (&String, &manifest::Pointer)| {
         (pointer.sequence == manifest.sequence).then(|| metric.clone())
     };
-    for from in draft.moved.values() {
-        // It is saved; that it is still there under its old name as well harms nobody.
-        if let Err(error) = fs::remove(from) {
+    remove_moved(draft);
+    let best_by = after.best.iter().filter_map(is_best).collect();
+    Ok(Committed { path: target, step: draft.step, bytes: manifest.bytes(), best_by, took: started.elapsed() })
+}
+
+/// Removes what was saved from its old places. That it is still there as well harms nobody, but what somebody else put there
+/// meanwhile was not saved and stays.
+fn remove_moved(draft: &Draft<'_>) {
+    for (name, from) in &draft.moved {
+        let Some(Source::Copied { seen, .. }) = draft.files.get(name) else { continue };
+        let removed = match fs::status(from) {
+            Ok(now) if write::is_same(&now, seen) => fs::remove(from),
+            Ok(_) => {
+                tracing::warn!("`{}` is another file by now and stays where it is", from.display());
+                continue;
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
             tracing::warn!("what was saved could not be removed from its old place: {error}");
         }
     }
-    let best_by = after.best.iter().filter_map(is_best).collect();
-    Ok(Committed { path: target, step: draft.step, bytes: manifest.bytes(), best_by, took: started.elapsed() })
 }
 
 /// Writes every file of a draft, durable with the directories below `at`.
@@ -150,4 +164,33 @@ pub(super) fn single(
     }
     temporary.commit(if is_file { &Replacing::Old } else { &Replacing::Nothing })?;
     Ok((committed(target), None))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::disallowed_methods,
+        reason = "a test fails by panicking, and prepares its own files"
+    )]
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_took_the_name_of_a_moved_one_stays() {
+        let place = tempfile::TempDir::new().unwrap();
+        let (kept, gone) = (place.path().join("kept"), place.path().join("gone"));
+        let mut draft = Draft::new(Step(1));
+        for path in [&kept, &gone] {
+            std::fs::write(path, "old").unwrap();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            draft.add_file(name, path).unwrap();
+            draft.moved.insert(name.to_owned(), path.clone());
+        }
+        std::fs::write(place.path().join("new"), "new").unwrap();
+        std::fs::rename(place.path().join("new"), &kept).unwrap();
+        remove_moved(&draft);
+        assert_eq!(std::fs::read(&kept).unwrap(), b"new");
+        assert!(!gone.exists());
+    }
 }

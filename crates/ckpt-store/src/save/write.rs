@@ -56,7 +56,7 @@ pub(super) fn adopt(source: &Source<'_>, path: &Path) -> Result<manifest::File> 
 }
 
 /// Whether the content is the same, as far as size and time tell; a new name changes the rest.
-fn is_same(one: &Status, other: &Status) -> bool {
+pub(super) fn is_same(one: &Status, other: &Status) -> bool {
     (one.identity, one.size, one.modified_ns) == (other.identity, other.size, other.modified_ns)
 }
 
