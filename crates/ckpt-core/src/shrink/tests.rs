@@ -296,9 +296,9 @@ fn at_the_root_a_number_is_another_key_than_its_text() {
     let bytes = state(|writer| {
         for key in [true, false] {
             if key {
-                writer.text("1")
+                writer.text("1");
             } else {
-                writer.int(1)
+                writer.int(1);
             }
             writer.begin_dict();
             writer.text("weight");
