@@ -162,6 +162,7 @@ fn an_index_that_is_damaged_or_of_another_version_counts_as_empty() {
     let (_directory, cache, path) = remembered(&newer(), "x.pth");
     let index = part(&cache);
     let whole = std::fs::read_to_string(&index).unwrap();
+    let version = whole.split('"').find(|text| text.starts_with("ckpt-index-")).unwrap().to_owned();
     let damaged = [
         String::new(),
         whole[..whole.len() / 2].to_owned(),
@@ -172,7 +173,7 @@ fn an_index_that_is_damaged_or_of_another_version_counts_as_empty() {
     for text in damaged {
         std::fs::write(&index, &text).unwrap();
         assert!(!is_remembered(&inspected(&cache, &path)), "{text}");
-        assert!(std::fs::read_to_string(&index).unwrap().contains("ckpt-index-3-"), "it is written anew");
+        assert!(std::fs::read_to_string(&index).unwrap().contains(&version), "it is written anew");
     }
 }
 
