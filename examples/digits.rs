@@ -2,15 +2,17 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ckpt_core::ids::Step;
+use ckpt_core::schedule::deadline;
 use ckpt_core::seed;
 use serde::{Deserialize, Serialize};
 
 /// Pixels of an image, 8 by 8.
 pub const PIXELS: usize = 64;
 
-/// `ROOT [--steps N] [--seed N] [--async]`
+/// `ROOT [--steps N] [--seed N] [--deadline WHEN] [--async]`
 #[derive(Debug)]
 pub struct Arguments {
     /// Where the checkpoints are.
@@ -19,6 +21,8 @@ pub struct Arguments {
     pub steps: u64,
     /// The seed of the run.
     pub seed: u64,
+    /// When to have saved and stopped, in nanoseconds since 1970.
+    pub deadline_ns: Option<i64>,
     /// Whether checkpoints are written while training goes on.
     pub is_async: bool,
 }
@@ -38,20 +42,22 @@ impl Arguments {
     /// # Errors
     /// There is no root, or an option that does not exist or has no number.
     pub fn parse() -> Result<Self, Box<dyn Error>> {
-        let (mut root, mut steps, mut seed, mut is_async) = (None, 200, 42, false);
+        let (mut root, mut steps, mut seed, mut deadline_ns, mut is_async) = (None, 200, 42, None, false);
+        let now_ns = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?;
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
-            let mut number = || arguments.next().ok_or_else(|| format!("{argument} wants a number"));
+            let mut number = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
             match &*argument {
                 "--steps" => steps = number()?.parse()?,
                 "--seed" => seed = number()?.parse()?,
+                "--deadline" => deadline_ns = Some(deadline::parse(&number()?, now_ns)?.at_ns),
                 "--async" => is_async = true,
                 path if root.is_none() && !path.starts_with('-') => root = Some(PathBuf::from(path)),
                 other => return Err(format!("unexpected argument `{other}`").into()),
             }
         }
-        let root = root.ok_or("usage: ROOT [--steps N] [--seed N] [--async]")?;
-        Ok(Self { root, steps, seed, is_async })
+        let root = root.ok_or("usage: ROOT [--steps N] [--seed N] [--deadline +11h30m] [--async]")?;
+        Ok(Self { root, steps, seed, deadline_ns, is_async })
     }
 
     /// What to save after `step` steps.

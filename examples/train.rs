@@ -1,7 +1,8 @@
 //! A training that survives anything: a small network in plain Rust learns handwritten digits, saves as it goes, and after a kill
 //! goes on from where it was. Its losses are then those of a run that nobody killed, to the last bit.
 //!
-//! `cargo run -p ckpt-examples --bin train -- target/run --steps 200`, Ctrl-C, and once more. Options: `--seed N`, `--async`.
+//! `cargo run -p ckpt-examples --bin train -- target/run --steps 200`, Ctrl-C, and once more. Options: `--seed N`, `--deadline +11h30m`,
+//! `--async`.
 
 use std::error::Error;
 use std::io::{Write, stdout};
@@ -36,7 +37,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let saver = Saver::open(&arguments.root, Policy::default())?;
 
     // SIGTERM, SIGUSR1 and the end of a SLURM or Kaggle session are reasons to save and stop, too.
-    let schedule = Schedule { every_steps: Some(SAVE_EVERY), on_signal: true, ..Schedule::default() };
+    let deadline_ns = arguments.deadline_ns;
+    let schedule = Schedule { every_steps: Some(SAVE_EVERY), on_signal: true, deadline_ns, ..Schedule::default() };
     let resumed = saver.resume()?;
     let mut watch = Watch::new(schedule, resumed.as_ref())?;
     let mut under_way: Option<Ticket> = None;

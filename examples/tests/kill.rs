@@ -144,3 +144,17 @@ fn a_signal_to_end_is_answered_by_a_save_of_the_last_step() {
         }
     }
 }
+
+#[test]
+fn before_a_deadline_the_run_saves_and_stops() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let mut curve = Curve::new();
+    // No save was measured yet, so five minutes are kept in hand.
+    finish(env!("CARGO_BIN_EXE_train"), root, &["--deadline", "+2m"], &mut curve);
+    assert_eq!(curve.len(), 1);
+    let latest = || Saver::open(root, Policy::default()).unwrap().latest().unwrap().unwrap().manifest().step;
+    assert_eq!(latest(), Step(1));
+    finish(env!("CARGO_BIN_EXE_train"), root, &["--deadline", "+10h"], &mut curve);
+    assert_eq!(latest(), Step(STEPS));
+}
