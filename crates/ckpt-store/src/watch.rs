@@ -28,7 +28,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use ckpt_core::ids::Step;
 use ckpt_core::manifest::Manifest;
@@ -38,7 +38,7 @@ use signal_hook::consts::{SIGTERM, SIGUSR1};
 
 use crate::error::{Error, Result};
 use crate::load::Checkpoint;
-use crate::save::Committed;
+use crate::save::{Committed, now_ns};
 use crate::surroundings;
 
 /// What a schedule needs to know, kept from step to step.
@@ -161,9 +161,4 @@ impl Watch {
             Direction::Min => value < best,
         })
     }
-}
-
-fn now_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
